@@ -38,54 +38,96 @@ error_codes! {
     None = 0, "no error", "NONE";
     OffsetOutOfRange = 1, "the offset lies outside the partition's log", "OFFSET_OUT_OF_RANGE";
     CorruptMessage = 2, "the record batch is corrupt or its CRC does not match", "CORRUPT_MESSAGE";
-    UnknownTopicOrPartition = 3, "this server does not host this topic-partition", "UNKNOWN_TOPIC_OR_PARTITION";
+    UnknownTopicOrPartition = 3,
+        "this server does not host this topic-partition",
+        "UNKNOWN_TOPIC_OR_PARTITION";
     InvalidFetchSize = 4, "the fetch size is invalid", "INVALID_FETCH_SIZE";
-    LeaderNotAvailable = 5, "there is no leader for this topic-partition yet", "LEADER_NOT_AVAILABLE";
-    NotLeaderOrFollower = 6, "this broker is not the leader of this topic-partition", "NOT_LEADER_OR_FOLLOWER";
+    LeaderNotAvailable = 5,
+        "there is no leader for this topic-partition yet",
+        "LEADER_NOT_AVAILABLE";
+    NotLeaderOrFollower = 6,
+        "this broker is not the leader of this topic-partition",
+        "NOT_LEADER_OR_FOLLOWER";
     RequestTimedOut = 7, "the request timed out", "REQUEST_TIMED_OUT";
-    MessageTooLarge = 10, "the record batch is larger than max.message.bytes allows", "MESSAGE_TOO_LARGE";
+    MessageTooLarge = 10,
+        "the record batch is larger than max.message.bytes allows",
+        "MESSAGE_TOO_LARGE";
     NetworkException = 13, "the connection was lost before a response came", "NETWORK_EXCEPTION";
     CoordinatorLoadInProgress = 14, "the coordinator is loading", "COORDINATOR_LOAD_IN_PROGRESS";
     CoordinatorNotAvailable = 15, "the coordinator is not available", "COORDINATOR_NOT_AVAILABLE";
     NotCoordinator = 16, "this is not the right coordinator", "NOT_COORDINATOR";
     InvalidTopicException = 17, "the topic name is invalid", "INVALID_TOPIC_EXCEPTION";
-    RecordListTooLarge = 18, "the request holds a larger batch than a segment can", "RECORD_LIST_TOO_LARGE";
+    RecordListTooLarge = 18,
+        "the request holds a larger batch than a segment can",
+        "RECORD_LIST_TOO_LARGE";
     NotEnoughReplicas = 19, "too few replicas are in sync", "NOT_ENOUGH_REPLICAS";
     InvalidRequiredAcks = 21, "acks must be -1, 0 or 1", "INVALID_REQUIRED_ACKS";
     InvalidSessionTimeout = 26, "the session timeout is out of range", "INVALID_SESSION_TIMEOUT";
     TopicAuthorizationFailed = 29, "topic authorisation failed", "TOPIC_AUTHORIZATION_FAILED";
     ClusterAuthorizationFailed = 31, "cluster authorisation failed", "CLUSTER_AUTHORIZATION_FAILED";
-    InvalidTimestamp = 32, "the timestamp lies outside the range the topic accepts", "INVALID_TIMESTAMP";
+    InvalidTimestamp = 32,
+        "the timestamp lies outside the range the topic accepts",
+        "INVALID_TIMESTAMP";
     UnsupportedVersion = 35, "this version of the request is not supported", "UNSUPPORTED_VERSION";
     TopicAlreadyExists = 36, "a topic with this name exists", "TOPIC_ALREADY_EXISTS";
     InvalidPartitions = 37, "the number of partitions is invalid", "INVALID_PARTITIONS";
-    InvalidReplicationFactor = 38, "the replication factor is below 1 or above the number of brokers", "INVALID_REPLICATION_FACTOR";
-    InvalidReplicaAssignment = 39, "the replica assignment is invalid", "INVALID_REPLICA_ASSIGNMENT";
+    InvalidReplicationFactor = 38,
+        "the replication factor is below 1 or above the number of brokers",
+        "INVALID_REPLICATION_FACTOR";
+    InvalidReplicaAssignment = 39,
+        "the replica assignment is invalid",
+        "INVALID_REPLICA_ASSIGNMENT";
     InvalidConfig = 40, "the configuration is invalid", "INVALID_CONFIG";
     NotController = 41, "this is not the controller", "NOT_CONTROLLER";
     InvalidRequest = 42, "the request is malformed or contradicts itself", "INVALID_REQUEST";
-    UnsupportedForMessageFormat = 43, "the message format does not support this request", "UNSUPPORTED_FOR_MESSAGE_FORMAT";
+    UnsupportedForMessageFormat = 43,
+        "the message format does not support this request",
+        "UNSUPPORTED_FOR_MESSAGE_FORMAT";
     PolicyViolation = 44, "the request violates a policy", "POLICY_VIOLATION";
-    OutOfOrderSequenceNumber = 45, "the producer's sequence number is out of order", "OUT_OF_ORDER_SEQUENCE_NUMBER";
-    DuplicateSequenceNumber = 46, "the producer's sequence number was seen before", "DUPLICATE_SEQUENCE_NUMBER";
-    InvalidProducerEpoch = 47, "the producer's epoch is older than a later one", "INVALID_PRODUCER_EPOCH";
+    OutOfOrderSequenceNumber = 45,
+        "the producer's sequence number is out of order",
+        "OUT_OF_ORDER_SEQUENCE_NUMBER";
+    DuplicateSequenceNumber = 46,
+        "the producer's sequence number was seen before",
+        "DUPLICATE_SEQUENCE_NUMBER";
+    InvalidProducerEpoch = 47,
+        "the producer's epoch is older than a later one",
+        "INVALID_PRODUCER_EPOCH";
     InvalidTxnState = 48, "the transaction is in the wrong state for this", "INVALID_TXN_STATE";
-    InvalidProducerIdMapping = 49, "the producer id does not belong to this transactional id", "INVALID_PRODUCER_ID_MAPPING";
-    InvalidTransactionTimeout = 50, "the transaction timeout exceeds what the broker allows", "INVALID_TRANSACTION_TIMEOUT";
-    OperationNotAttempted = 55, "the operation was not attempted because another of the request failed", "OPERATION_NOT_ATTEMPTED";
+    InvalidProducerIdMapping = 49,
+        "the producer id does not belong to this transactional id",
+        "INVALID_PRODUCER_ID_MAPPING";
+    InvalidTransactionTimeout = 50,
+        "the transaction timeout exceeds what the broker allows",
+        "INVALID_TRANSACTION_TIMEOUT";
+    OperationNotAttempted = 55,
+        "the operation was not attempted because another of the request failed",
+        "OPERATION_NOT_ATTEMPTED";
     KafkaStorageError = 56, "the disk cannot take this request now", "KAFKA_STORAGE_ERROR";
     UnknownProducerId = 59, "the producer id is unknown", "UNKNOWN_PRODUCER_ID";
     FetchSessionIdNotFound = 70, "the fetch session is unknown", "FETCH_SESSION_ID_NOT_FOUND";
-    InvalidFetchSessionEpoch = 71, "the fetch session epoch is out of order", "INVALID_FETCH_SESSION_EPOCH";
-    FencedLeaderEpoch = 74, "the leader epoch in the request is older than the broker's", "FENCED_LEADER_EPOCH";
-    UnknownLeaderEpoch = 75, "the leader epoch in the request is newer than the broker's", "UNKNOWN_LEADER_EPOCH";
-    UnsupportedCompressionType = 76, "the compression type is not supported", "UNSUPPORTED_COMPRESSION_TYPE";
+    InvalidFetchSessionEpoch = 71,
+        "the fetch session epoch is out of order",
+        "INVALID_FETCH_SESSION_EPOCH";
+    FencedLeaderEpoch = 74,
+        "the leader epoch in the request is older than the broker's",
+        "FENCED_LEADER_EPOCH";
+    UnknownLeaderEpoch = 75,
+        "the leader epoch in the request is newer than the broker's",
+        "UNKNOWN_LEADER_EPOCH";
+    UnsupportedCompressionType = 76,
+        "the compression type is not supported",
+        "UNSUPPORTED_COMPRESSION_TYPE";
     OffsetNotAvailable = 78, "the offset is not known yet", "OFFSET_NOT_AVAILABLE";
     InvalidRecord = 87, "the record was refused by validation", "INVALID_RECORD";
     ThrottlingQuotaExceeded = 89, "the quota is exceeded", "THROTTLING_QUOTA_EXCEEDED";
     UnknownTopicId = 100, "this server does not host this topic id", "UNKNOWN_TOPIC_ID";
-    InconsistentTopicId = 103, "the topic id does not match the topic's name", "INCONSISTENT_TOPIC_ID";
-    FetchSessionTopicIdError = 106, "the fetch session mixes topic ids and names", "FETCH_SESSION_TOPIC_ID_ERROR";
+    InconsistentTopicId = 103,
+        "the topic id does not match the topic's name",
+        "INCONSISTENT_TOPIC_ID";
+    FetchSessionTopicIdError = 106,
+        "the fetch session mixes topic ids and names",
+        "FETCH_SESSION_TOPIC_ID_ERROR";
 }
 
 impl ErrorCode {

@@ -4,3 +4,38 @@
 //! over io_uring in production and over a simulated disk in tests.
 
 #![forbid(unsafe_code)]
+
+mod append;
+mod batch_scan;
+mod cache;
+mod checkpoint;
+mod group_commit;
+pub mod index;
+pub mod ledger;
+pub mod log;
+pub mod lookup;
+pub mod marks;
+pub mod producer_state;
+pub mod read;
+pub mod recovery;
+mod retention;
+mod roll;
+pub mod segment;
+mod shutdown;
+mod sidecar;
+pub mod store;
+pub mod superblock;
+pub mod tail;
+mod zeroing;
+
+pub use ledger::{
+    LedgerError, LedgerFlush, LedgerImage, MarksLedger, PartitionMarks, remove_orphans,
+};
+pub use log::{Hole, LogConfig, LogId, PartitionSpec};
+pub use lookup::Lookup;
+pub use marks::{Mark, PartitionKey};
+pub use read::{ReadError, ReadOutcome, ReadPiece};
+pub use recovery::{RecoverError, RecoveryReport};
+pub use segment::SegmentInfo;
+pub use store::{AppendError, Appended, Barrier, Store, StoreConfig, StoreEvent};
+pub use superblock::{Superblock, SuperblockError};

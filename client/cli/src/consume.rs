@@ -1,0 +1,236 @@
+//! `highwater consume`: records to standard output.
+
+use std::io::{Write, stdout};
+
+use clap::{Args, ValueEnum};
+use highwater_client::FetchedRecord;
+use highwater_client::calls::OffsetSpec;
+use highwater_client::consumer::{ConsumerSettings, Fetched, Start};
+use highwater_client::driver::ConsumerHandle;
+use serde_json::{Map, Value, json};
+
+use crate::CommandError;
+use crate::arguments::Connect;
+
+/// How long a broker may wait for records when we only want what is there.
+const WAIT_AT_END_MS: i32 = 20;
+
+/// Read records and print them, one per line.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  highwater consume orders                                 what comes in from now on
+  highwater consume orders --from-beginning --exit-at-end  everything that is there
+  highwater consume orders --partition 0 --offset 42 --max-records 1 --format json")]
+pub struct ConsumeArguments {
+    #[command(flatten)]
+    connect: Connect,
+    /// Name of the topic.
+    topic: String,
+    /// Read this partition only.
+    #[arg(short, long, value_name = "P", value_parser = clap::value_parser!(i32).range(0..))]
+    partition: Option<i32>,
+    /// Start at the oldest record instead of the end.
+    #[arg(long, group = "start")]
+    from_beginning: bool,
+    /// Start at this offset.
+    #[arg(
+        short,
+        long,
+        group = "start",
+        value_name = "N",
+        value_parser = clap::value_parser!(i64).range(0..)
+    )]
+    offset: Option<i64>,
+    /// Start at the first record of this time or later, in milliseconds since 1970.
+    #[arg(
+        long,
+        group = "start",
+        value_name = "MS",
+        value_parser = clap::value_parser!(i64).range(0..)
+    )]
+    from_timestamp: Option<i64>,
+    /// End after this many records.
+    #[arg(short = 'n', long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    max_records: Option<u64>,
+    /// End when every partition was read up to its high-water mark.
+    #[arg(short, long)]
+    exit_at_end: bool,
+    /// What to print of each record: its value, key and value with a tab between, or all as JSON.
+    #[arg(short, long, value_enum, default_value_t = Format::Value)]
+    format: Format,
+    /// The same as --format json.
+    #[arg(long, conflicts_with = "format")]
+    json: bool,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Format {
+    Value,
+    KeyValue,
+    Json,
+}
+
+impl ConsumeArguments {
+    fn start(&self) -> Start {
+        match (self.from_beginning, self.offset, self.from_timestamp) {
+            (true, _, _) => Start::At(OffsetSpec::Beginning),
+            (false, Some(offset), _) => Start::Offset(offset),
+            (false, None, Some(timestamp)) => Start::At(OffsetSpec::Timestamp(timestamp)),
+            (false, None, None) => Start::At(OffsetSpec::End),
+        }
+    }
+
+    fn format(&self) -> Format {
+        if self.json { Format::Json } else { self.format }
+    }
+}
+
+pub(crate) async fn run(arguments: ConsumeArguments) -> Result<(), CommandError> {
+    let client = arguments.connect.connect().await?;
+    let count = client.topic_partitions(&arguments.topic).await?;
+    let partitions = match arguments.partition {
+        Some(partition) => vec![partition],
+        None => (0..count).collect(),
+    };
+    let mut settings = ConsumerSettings::default();
+    if arguments.exit_at_end {
+        settings.max_wait_ms = WAIT_AT_END_MS;
+    }
+    let start = arguments.start();
+    let consumer =
+        ConsumerHandle::start(&client, settings, &arguments.topic, &partitions, start).await?;
+    let mut left = arguments.max_records.unwrap_or(u64::MAX);
+    let mut text = Vec::new();
+    while left > 0 {
+        let fetched = match arguments.exit_at_end {
+            true => match consumer.next_before_end().await? {
+                Some(fetched) => fetched,
+                None => break,
+            },
+            false => consumer.next().await?,
+        };
+        text.clear();
+        for record in fetched
+            .records
+            .iter()
+            .take(usize::try_from(left).unwrap_or(usize::MAX))
+        {
+            left -= 1;
+            print_record(arguments.format(), &fetched, record, &mut text);
+        }
+        let mut out = stdout().lock();
+        out.write_all(&text)?;
+        out.flush()?;
+    }
+    Ok(())
+}
+
+fn print_record(format: Format, fetched: &Fetched, record: &FetchedRecord, out: &mut Vec<u8>) {
+    match format {
+        Format::Value => out.extend_from_slice(record.value.as_deref().unwrap_or_default()),
+        Format::KeyValue => {
+            out.extend_from_slice(record.key.as_deref().unwrap_or_default());
+            out.push(b'\t');
+            out.extend_from_slice(record.value.as_deref().unwrap_or_default());
+        }
+        Format::Json => {
+            let mut object = Map::new();
+            object.insert("topic".to_string(), json!(*fetched.topic));
+            object.insert("partition".to_string(), json!(fetched.partition));
+            object.insert("offset".to_string(), json!(record.offset));
+            object.insert("timestamp".to_string(), json!(record.timestamp));
+            put_bytes(&mut object, "key", record.key.as_deref());
+            put_bytes(&mut object, "value", record.value.as_deref());
+            let headers = record.headers.iter().map(|(name, value)| {
+                let mut header = Map::new();
+                header.insert("name".to_string(), json!(name));
+                put_bytes(&mut header, "value", value.as_deref());
+                Value::Object(header)
+            });
+            object.insert("headers".to_string(), headers.collect());
+            out.extend_from_slice(Value::Object(object).to_string().as_bytes());
+        }
+    }
+    out.push(b'\n');
+}
+
+/// Text as `NAME`; what is not text as `NAME_base64`, so that nothing is lost.
+fn put_bytes(object: &mut Map<String, Value>, name: &str, bytes: Option<&[u8]>) {
+    match bytes.map(std::str::from_utf8) {
+        None => object.insert(name.to_string(), Value::Null),
+        Some(Ok(text)) => object.insert(name.to_string(), json!(text)),
+        Some(Err(_)) => object.insert(
+            format!("{name}_base64"),
+            json!(base64(bytes.unwrap_or_default())),
+        ),
+    };
+}
+
+/// Base64 of RFC 4648 with padding.
+fn base64(bytes: &[u8]) -> String {
+    const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let mut text = String::with_capacity(bytes.len().div_ceil(3) * 4);
+    for chunk in bytes.chunks(3) {
+        let bits = chunk
+            .iter()
+            .fold(0u32, |bits, byte| bits << 8 | u32::from(*byte));
+        let bits = bits << (8 * (3 - chunk.len()));
+        for digit in 0..4 {
+            match digit <= chunk.len() {
+                true => text.push(ALPHABET[(bits >> (18 - 6 * digit)) as usize & 63] as char),
+                false => text.push('='),
+            }
+        }
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use std::rc::Rc;
+
+    use super::*;
+
+    #[test]
+    fn base64_agrees_with_the_rfc() {
+        let known = [
+            ("", ""),
+            ("f", "Zg=="),
+            ("fo", "Zm8="),
+            ("foo", "Zm9v"),
+            ("foob", "Zm9vYg=="),
+        ];
+        for (bytes, text) in known {
+            assert_eq!(base64(bytes.as_bytes()), text);
+        }
+    }
+
+    #[test]
+    fn records_print_as_asked_and_json_loses_nothing() {
+        let record = FetchedRecord {
+            offset: 7,
+            timestamp: 9,
+            key: Some(b"k".to_vec()),
+            value: Some(vec![0xff]),
+            headers: vec![("h".to_string(), None)],
+        };
+        let fetched = Fetched {
+            topic: Rc::from("t"),
+            partition: 1,
+            records: Vec::new(),
+        };
+        let printed = |format| {
+            let mut out = Vec::new();
+            print_record(format, &fetched, &record, &mut out);
+            out
+        };
+        assert_eq!(printed(Format::Value), b"\xff\n");
+        assert_eq!(printed(Format::KeyValue), b"k\t\xff\n");
+        let parsed: Value = serde_json::from_slice(&printed(Format::Json)).expect("JSON");
+        let expected = json!({
+            "topic": "t", "partition": 1, "offset": 7, "timestamp": 9, "key": "k",
+            "value_base64": "/w==", "headers": [{"name": "h", "value": null}],
+        });
+        assert_eq!(parsed, expected);
+    }
+}

@@ -1,0 +1,82 @@
+//! Requests with one owned answer each: what to encode, how to read the answer.
+//!
+//! A [`Call`] hides versions and wire types from its caller. Produce and Fetch are not calls: their
+//! bytes belong to the producer's and the consumer's state machines.
+
+mod cluster;
+mod configs;
+mod metadata;
+mod offsets;
+mod producer_id;
+mod topics;
+mod versions;
+
+pub use cluster::{ClusterDescription, DescribeCluster, DescribedBroker};
+pub use configs::{
+    AlterConfig, AlterConfigs, ConfigEntry, ConfigOperation, ConfigResource, ConfigSource,
+    DescribeConfigs,
+};
+pub use metadata::FetchMetadata;
+pub use offsets::{DeleteRecords, ListOffsets, OffsetAt, OffsetSpec};
+pub use producer_id::{InitProducerId, ProducerIdentity};
+pub use topics::{CreatePartitions, CreateTopic, CreatedTopic, DeleteTopic};
+pub use versions::{ApiVersions, BrokerVersions};
+
+use highwater_wire::{ApiKey, DecodeError, EncodeError};
+
+use crate::error::ClientError;
+
+/// How long the broker may take for a change of topics, in ms.
+pub(crate) const CHANGE_TIMEOUT_MS: i32 = 30_000;
+
+/// Why an answer is an error.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum AnswerError {
+    /// Bytes that do not decode.
+    #[error("{0}")]
+    Decode(#[from] DecodeError),
+    /// An answer that leaves out what was asked for.
+    #[error("the answer does not mention {0}")]
+    Missing(String),
+    /// The broker refused.
+    #[error("{0}")]
+    Refused(#[from] ClientError),
+}
+
+/// A request and how to read its answer.
+pub trait Call {
+    /// The API it uses.
+    const API: ApiKey;
+    /// Highest version this implementation speaks; the wire crate's table bounds it further.
+    const VERSION_MAX: i16 = i16::MAX;
+    /// What comes back.
+    type Answer;
+
+    /// Appends the body.
+    ///
+    /// # Errors
+    /// A field that does not fit its length prefix.
+    fn encode(&self, version: i16, out: &mut Vec<u8>) -> Result<(), EncodeError>;
+
+    /// Reads the answer's body.
+    ///
+    /// # Errors
+    /// Bytes that do not decode, or the broker's refusal.
+    fn decode(&self, version: i16, body: &[u8]) -> Result<Self::Answer, AnswerError>;
+}
+
+/// Which broker answers a call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Target {
+    /// Any broker there is a connection to.
+    Any,
+    /// The broker that takes changes.
+    Controller,
+    /// This one.
+    Broker(i32),
+}
+
+/// The owned form of a nullable string.
+pub(crate) fn owned(text: Option<&str>) -> Option<String> {
+    text.map(String::from)
+}

@@ -1,0 +1,401 @@
+//! The cluster as one thing: links to its brokers, metadata, and calls that find their broker.
+
+use std::cell::{Cell, RefCell};
+use std::collections::{BTreeMap, BTreeSet};
+use std::rc::Rc;
+use std::time::Duration;
+
+use highwater_base::{ErrorCode, Now};
+
+use super::clock::Clock;
+use super::link::Link;
+use super::signal::Signal;
+use crate::calls::{AnswerError, Call, FetchMetadata, ListOffsets, OffsetSpec, Target};
+use crate::connection::RequestHead;
+use crate::error::{ClientError, ErrorKind};
+use crate::metadata::MetadataCache;
+
+/// Wait before another attempt after a failure that may pass.
+const RETRY_BACKOFF: Duration = Duration::from_millis(100);
+
+/// How a client behaves.
+#[derive(Clone, Debug)]
+pub struct ClientSettings {
+    /// How the client names itself in the broker's logs.
+    pub client_id: String,
+    /// How long connecting may take, per address.
+    pub connect_timeout_ms: u64,
+    /// How long one answer may take.
+    pub request_timeout_ms: u64,
+    /// How long a call may take, retries included.
+    pub call_timeout_ms: u64,
+}
+
+impl Default for ClientSettings {
+    fn default() -> ClientSettings {
+        ClientSettings {
+            client_id: "highwater-client".to_string(),
+            connect_timeout_ms: 5_000,
+            request_timeout_ms: 40_000,
+            call_timeout_ms: 15_000,
+        }
+    }
+}
+
+/// See the module. Clones share everything.
+#[derive(Clone)]
+pub struct Client {
+    pub(super) inner: Rc<Inner>,
+}
+
+pub(super) struct Inner {
+    settings: ClientSettings,
+    bootstrap: Vec<String>,
+    clock: Clock,
+    pub(super) metadata: RefCell<MetadataCache>,
+    links: RefCell<BTreeMap<i32, Rc<Link>>>,
+    bootstrap_link: RefCell<Option<Rc<Link>>>,
+    connecting: RefCell<BTreeSet<i32>>,
+    refreshing: RefCell<BTreeSet<String>>,
+    pub(super) connect_error: RefCell<Option<ClientError>>,
+    /// A link opened or failed, or metadata arrived.
+    pub(super) changed: Signal,
+    attempts: Cell<usize>,
+}
+
+/// Links live in their tasks; the last user of the client ends them.
+impl Drop for Inner {
+    fn drop(&mut self) {
+        let bootstrap = self.bootstrap_link.get_mut().take();
+        for link in self.links.get_mut().values().chain(&bootstrap) {
+            link.end();
+        }
+    }
+}
+
+impl Client {
+    /// Connects to one of `bootstrap` (comma-separated `HOST:PORT`) and learns about the brokers.
+    ///
+    /// # Errors
+    /// None of them answers.
+    pub async fn connect(bootstrap: &str, settings: ClientSettings) -> Result<Client, ClientError> {
+        let bootstrap: Vec<String> = bootstrap
+            .split(',')
+            .map(str::trim)
+            .filter(|address| !address.is_empty())
+            .map(String::from)
+            .collect();
+        if bootstrap.is_empty() {
+            let usage = "name a broker as HOST:PORT, for example 127.0.0.1:9092";
+            return Err(ClientError::Usage(usage.to_string()));
+        }
+        let client = Client {
+            inner: Rc::new(Inner {
+                settings,
+                bootstrap,
+                clock: Clock::start(),
+                metadata: RefCell::default(),
+                links: RefCell::default(),
+                bootstrap_link: RefCell::new(None),
+                connecting: RefCell::default(),
+                refreshing: RefCell::default(),
+                connect_error: RefCell::new(None),
+                changed: Signal::default(),
+                attempts: Cell::new(0),
+            }),
+        };
+        client.refresh(Some(Vec::new())).await?;
+        Ok(client)
+    }
+
+    /// The moment, as the client's clock has it.
+    #[must_use]
+    pub fn now(&self) -> Now {
+        self.inner.clock.now()
+    }
+
+    pub(super) fn request_timeout(&self) -> Duration {
+        Duration::from_millis(self.inner.settings.request_timeout_ms)
+    }
+
+    fn connect_timeout(&self) -> Duration {
+        Duration::from_millis(self.inner.settings.connect_timeout_ms)
+    }
+
+    /// Looks at the newest metadata.
+    pub fn with_metadata<T>(&self, look: impl FnOnce(&MetadataCache) -> T) -> T {
+        look(&self.inner.metadata.borrow())
+    }
+
+    async fn open(&self, address: &str) -> Result<Rc<Link>, ClientError> {
+        Link::open(
+            address,
+            &self.inner.settings.client_id,
+            self.connect_timeout(),
+        )
+        .await
+    }
+
+    /// A link to any broker: an open one, else one of the known brokers, else a bootstrap address.
+    async fn any_link(&self) -> Result<Rc<Link>, ClientError> {
+        let open = |link: &&Rc<Link>| link.is_open();
+        if let Some(link) = self.inner.links.borrow().values().find(open) {
+            return Ok(Rc::clone(link));
+        }
+        if let Some(link) = self.inner.bootstrap_link.borrow().as_ref().filter(open) {
+            return Ok(Rc::clone(link));
+        }
+        let mut addresses = self.inner.bootstrap.clone();
+        let known = self.with_metadata(|metadata| {
+            metadata
+                .brokers()
+                .map(|one| format!("{}:{}", one.host, one.port))
+                .collect::<Vec<_>>()
+        });
+        addresses.extend(known);
+        let first = self.inner.attempts.get();
+        self.inner.attempts.set(first + 1);
+        let mut last = None;
+        for step in 0..addresses.len() {
+            match self
+                .open(&addresses[(first + step) % addresses.len()])
+                .await
+            {
+                Ok(link) => {
+                    self.inner.bootstrap_link.replace(Some(Rc::clone(&link)));
+                    return Ok(link);
+                }
+                Err(error) => last = Some(error),
+            }
+        }
+        Err(last.unwrap_or_else(|| ClientError::Usage("no broker is known".to_string())))
+    }
+
+    /// A link to one broker.
+    ///
+    /// # Errors
+    /// The broker is unknown or cannot be reached.
+    pub(super) async fn link(&self, broker: i32) -> Result<Rc<Link>, ClientError> {
+        if let Some(link) = self.open_link(broker) {
+            return Ok(link);
+        }
+        let address = self.with_metadata(|metadata| {
+            metadata
+                .broker(broker)
+                .map(|one| format!("{}:{}", one.host, one.port))
+        });
+        let address = address.ok_or_else(|| ClientError::Connect {
+            address: format!("broker {broker}"),
+            reason: "metadata does not list it".to_string(),
+        })?;
+        let link = self.open(&address).await?;
+        self.inner
+            .links
+            .borrow_mut()
+            .insert(broker, Rc::clone(&link));
+        Ok(link)
+    }
+
+    /// The open link to a broker, if there is one.
+    pub(super) fn open_link(&self, broker: i32) -> Option<Rc<Link>> {
+        let links = self.inner.links.borrow();
+        links
+            .get(&broker)
+            .filter(|link| link.is_open())
+            .map(Rc::clone)
+    }
+
+    /// Whether a broker can take a request now; if it is not connected, connecting begins and
+    /// `changed` tells its end.
+    pub(super) fn may_use(&self, broker: i32) -> bool {
+        if let Some(link) = self.open_link(broker) {
+            return link.has_room();
+        }
+        if !self.inner.connecting.borrow_mut().insert(broker) {
+            return false;
+        }
+        let client = self.clone();
+        monoio::spawn(async move {
+            if let Err(error) = client.link(broker).await {
+                client.inner.connect_error.replace(Some(error));
+                // The broker may have moved; and one that is down is not tried in a loop.
+                let _ = client.refresh(Some(Vec::new())).await;
+                monoio::time::sleep(RETRY_BACKOFF).await;
+            } else {
+                client.inner.connect_error.replace(None);
+            }
+            client.inner.connecting.borrow_mut().remove(&broker);
+            client.inner.changed.notify();
+        });
+        false
+    }
+
+    /// Asks for metadata of these topics in the background, unless that is under way.
+    pub(super) fn refresh_in_background(&self, topics: Vec<String>) {
+        let mut refreshing = self.inner.refreshing.borrow_mut();
+        let topics: Vec<String> = topics
+            .into_iter()
+            .filter(|topic| refreshing.insert(topic.clone()))
+            .collect();
+        drop(refreshing);
+        if topics.is_empty() {
+            return;
+        }
+        let client = self.clone();
+        monoio::spawn(async move {
+            if let Err(error) = client.refresh(Some(topics.clone())).await {
+                client.inner.connect_error.replace(Some(error));
+                monoio::time::sleep(RETRY_BACKOFF).await;
+            }
+            let mut refreshing = client.inner.refreshing.borrow_mut();
+            for topic in &topics {
+                refreshing.remove(topic);
+            }
+            drop(refreshing);
+            client.inner.changed.notify();
+        });
+    }
+
+    /// Renews metadata: of all topics, or of some.
+    ///
+    /// # Errors
+    /// No broker answers.
+    pub async fn refresh(&self, topics: Option<Vec<String>>) -> Result<(), ClientError> {
+        let link = self.any_link().await?;
+        let answer = self.call_on(&link, &FetchMetadata { topics }).await?;
+        self.inner.metadata.borrow_mut().update(answer);
+        self.inner.changed.notify();
+        Ok(())
+    }
+
+    /// Makes sure that a topic's metadata is known; returns its number of partitions. A topic that
+    /// was just created may take a moment to get its leaders.
+    ///
+    /// # Errors
+    /// The topic does not exist, or no broker answers.
+    pub async fn topic_partitions(&self, topic: &str) -> Result<i32, ClientError> {
+        let deadline_ns = self.now().plus_ms(self.inner.settings.call_timeout_ms);
+        loop {
+            let known = self.with_metadata(|metadata| metadata.partition_count(topic));
+            match known {
+                Ok(count) => return Ok(count),
+                Err(error) if self.now().reached(deadline_ns) => return Err(error),
+                Err(_) => {}
+            }
+            self.refresh(Some(vec![topic.to_string()])).await?;
+            match self.with_metadata(|metadata| metadata.partition_count(topic)) {
+                Err(error) if error.kind() == ErrorKind::Retriable => {
+                    monoio::time::sleep(RETRY_BACKOFF).await;
+                }
+                settled => return settled,
+            }
+        }
+    }
+
+    async fn call_on<C: Call>(&self, link: &Rc<Link>, call: &C) -> Result<C::Answer, ClientError> {
+        let version = link.version(C::API, C::VERSION_MAX)?;
+        let head = RequestHead::new(C::API, version);
+        let answer = link.send(head, |out| call.encode(version, out))?;
+        let response = link
+            .within(self.request_timeout(), "the request", answer)
+            .await?;
+        call.decode(version, &response.body)
+            .map_err(|error| match error {
+                AnswerError::Refused(error) => error,
+                AnswerError::Decode(_) | AnswerError::Missing(_) => {
+                    link.protocol(&error.to_string())
+                }
+            })
+    }
+
+    async fn target_link(&self, target: Target) -> Result<Rc<Link>, ClientError> {
+        let controller = self.with_metadata(MetadataCache::controller_id);
+        match (target, controller) {
+            (Target::Broker(id), _) | (Target::Controller, Some(id)) => self.link(id).await,
+            (Target::Any, _) | (Target::Controller, None) => self.any_link().await,
+        }
+    }
+
+    /// Runs a call where it belongs, again while its failure may pass and time is left. Only for
+    /// calls that may be repeated.
+    ///
+    /// # Errors
+    /// The last failure.
+    pub async fn call<C: Call>(&self, target: Target, call: &C) -> Result<C::Answer, ClientError> {
+        let deadline_ns = self.now().plus_ms(self.inner.settings.call_timeout_ms);
+        loop {
+            let result = match self.target_link(target).await {
+                Ok(link) => self.call_on(&link, call).await,
+                Err(error) => Err(error),
+            };
+            let error = match result {
+                Ok(answer) => return Ok(answer),
+                Err(error) => error,
+            };
+            // The topic a call names is missing for good, not for a moment.
+            let passes = error.kind() == ErrorKind::Retriable
+                && error.code() != Some(ErrorCode::UnknownTopicOrPartition)
+                && !matches!(error, ClientError::Connect { .. });
+            if !passes || self.now().reached(deadline_ns) {
+                return Err(error);
+            }
+            monoio::time::sleep(RETRY_BACKOFF).await;
+            self.refresh(Some(Vec::new())).await?;
+        }
+    }
+
+    /// Runs a call at the leader of a partition, again after leadership moved.
+    ///
+    /// # Errors
+    /// The last failure.
+    pub async fn call_leader<C: Call>(
+        &self,
+        topic: &str,
+        partition: i32,
+        call: &C,
+    ) -> Result<C::Answer, ClientError> {
+        self.topic_partitions(topic).await?;
+        let (leader, _) = self.with_metadata(|metadata| metadata.leader(topic, partition))?;
+        match self.call(Target::Broker(leader), call).await {
+            Err(error) if error.code() == Some(ErrorCode::NotLeaderOrFollower) => {
+                self.refresh(Some(vec![topic.to_string()])).await?;
+                let found = self.with_metadata(|metadata| metadata.leader(topic, partition))?;
+                self.call(Target::Broker(found.0), call).await
+            }
+            result => result,
+        }
+    }
+
+    /// Looks up one offset of every partition of a topic, at their leaders.
+    ///
+    /// # Errors
+    /// The topic does not exist, or a leader cannot be reached.
+    pub async fn list_offsets(
+        &self,
+        topic: &str,
+        spec: OffsetSpec,
+    ) -> Result<BTreeMap<i32, Result<Option<i64>, ClientError>>, ClientError> {
+        let count = self.topic_partitions(topic).await?;
+        let mut offsets = BTreeMap::new();
+        let mut by_leader: BTreeMap<i32, Vec<i32>> = BTreeMap::new();
+        for partition in 0..count {
+            match self.with_metadata(|metadata| metadata.leader(topic, partition)) {
+                Ok((leader, _)) => by_leader.entry(leader).or_default().push(partition),
+                Err(error) => {
+                    offsets.insert(partition, Err(error));
+                }
+            }
+        }
+        for (leader, partitions) in by_leader {
+            let call = ListOffsets {
+                topic: topic.to_string(),
+                partitions,
+                spec,
+            };
+            for found in self.call(Target::Broker(leader), &call).await? {
+                offsets.insert(found.partition, found.offset);
+            }
+        }
+        Ok(offsets)
+    }
+}

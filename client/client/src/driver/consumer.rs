@@ -1,0 +1,237 @@
+//! The consumer on its sockets.
+
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+use std::time::Duration;
+
+use highwater_wire::ApiKey;
+
+use super::client::Client;
+use super::link::{Answer, Link};
+use super::signal::Signal;
+use crate::calls::{ListOffsets, Target};
+use crate::connection::RequestHead;
+use crate::consumer::{
+    Consumer, ConsumerRequest, ConsumerSettings, FETCH_VERSION_MAX, Fetched, Start,
+};
+use crate::error::ClientError;
+
+/// How long the fetcher sleeps when nothing tells it to wake earlier.
+const IDLE_MS: u64 = 1_000;
+
+/// A running consumer. It ends when this is dropped.
+pub struct ConsumerHandle {
+    shared: Rc<Shared>,
+}
+
+struct Shared {
+    client: Client,
+    core: RefCell<Consumer>,
+    /// There may be something to ask for.
+    work: Signal,
+    /// There may be records.
+    arrived: Signal,
+    ended: Cell<bool>,
+}
+
+impl Drop for ConsumerHandle {
+    fn drop(&mut self) {
+        self.shared.ended.set(true);
+        self.shared.work.notify();
+    }
+}
+
+impl ConsumerHandle {
+    /// Starts a consumer of these partitions of one topic.
+    ///
+    /// # Errors
+    /// The topic or a partition does not exist.
+    pub async fn start(
+        client: &Client,
+        settings: ConsumerSettings,
+        topic: &str,
+        partitions: &[i32],
+        start: Start,
+    ) -> Result<ConsumerHandle, ClientError> {
+        let count = client.topic_partitions(topic).await?;
+        let mut core = Consumer::new(settings);
+        for partition in partitions {
+            if !(0..count).contains(partition) {
+                let (topic, partition) = (topic.to_string(), *partition);
+                return Err(ClientError::UnknownPartition {
+                    topic,
+                    partition,
+                    last: count - 1,
+                });
+            }
+            core.assign(topic, *partition, start);
+        }
+        let shared = Rc::new(Shared {
+            client: client.clone(),
+            core: RefCell::new(core),
+            work: Signal::default(),
+            arrived: Signal::default(),
+            ended: Cell::new(false),
+        });
+        monoio::spawn(run(Rc::clone(&shared)));
+        monoio::spawn(forward_changes(Rc::clone(&shared)));
+        Ok(ConsumerHandle { shared })
+    }
+
+    /// Records that are already here.
+    ///
+    /// # Errors
+    /// See [`Consumer::poll`].
+    pub fn poll(&self) -> Result<Option<Fetched>, ClientError> {
+        let polled = self.shared.core.borrow_mut().poll()?;
+        if polled.is_some() {
+            self.shared.work.notify();
+        }
+        Ok(polled)
+    }
+
+    /// Waits for the next records.
+    ///
+    /// # Errors
+    /// See [`Consumer::poll`].
+    pub async fn next(&self) -> Result<Fetched, ClientError> {
+        loop {
+            let seen = self.shared.arrived.seen();
+            if let Some(fetched) = self.poll()? {
+                return Ok(fetched);
+            }
+            self.shared.arrived.changed_since(seen).await;
+        }
+    }
+
+    /// Like [`ConsumerHandle::next`], but `None` once every partition was read up to its
+    /// high-water mark.
+    ///
+    /// # Errors
+    /// See [`Consumer::poll`].
+    pub async fn next_before_end(&self) -> Result<Option<Fetched>, ClientError> {
+        loop {
+            let seen = self.shared.arrived.seen();
+            if let Some(fetched) = self.poll()? {
+                return Ok(Some(fetched));
+            }
+            if self.shared.core.borrow().reached_end() {
+                return Ok(None);
+            }
+            self.shared.arrived.changed_since(seen).await;
+        }
+    }
+}
+
+async fn forward_changes(shared: Rc<Shared>) {
+    while !shared.ended.get() {
+        let seen = shared.client.inner.changed.seen();
+        let changed = shared.client.inner.changed.changed_since(seen);
+        let _ = monoio::time::timeout(Duration::from_millis(IDLE_MS), changed).await;
+        shared.work.notify();
+    }
+}
+
+async fn run(shared: Rc<Shared>) {
+    while !shared.ended.get() {
+        let seen = shared.work.seen();
+        while let Some(request) = next_request(&shared) {
+            match request {
+                ConsumerRequest::Offsets {
+                    request,
+                    broker,
+                    call,
+                } => {
+                    monoio::spawn(look_up(Rc::clone(&shared), request, broker, call));
+                }
+                ConsumerRequest::Fetch { request, broker } => fetch(&shared, request, broker),
+            }
+        }
+        let wanted = shared.core.borrow_mut().take_metadata_wanted();
+        shared.client.refresh_in_background(wanted);
+        let now = shared.client.now();
+        let deadline_ns = shared.core.borrow().next_deadline_ns(now);
+        let changed = shared.work.changed_since(seen);
+        match deadline_ns {
+            Some(at) => {
+                let wait = at.saturating_sub(now.monotonic_ns).max(1_000_000);
+                let _ = monoio::time::timeout(Duration::from_nanos(wait), changed).await;
+            }
+            None => changed.await,
+        }
+    }
+}
+
+fn next_request(shared: &Rc<Shared>) -> Option<ConsumerRequest> {
+    let now = shared.client.now();
+    let metadata = shared.client.inner.metadata.borrow();
+    let mut core = shared.core.borrow_mut();
+    let request = core.poll_request(now, &metadata, &mut |broker| shared.client.may_use(broker));
+    drop(core);
+    // A partition that turned out to be missing is the caller's to hear of.
+    shared.arrived.notify();
+    request
+}
+
+async fn look_up(shared: Rc<Shared>, request: u64, broker: i32, call: ListOffsets) {
+    let answer = shared.client.call(Target::Broker(broker), &call).await;
+    let now = shared.client.now();
+    match answer {
+        Ok(answer) => shared
+            .core
+            .borrow_mut()
+            .handle_offsets(now, request, answer),
+        Err(_) => shared.core.borrow_mut().handle_failure(now, request),
+    }
+    shared.work.notify();
+    shared.arrived.notify();
+}
+
+fn fetch(shared: &Rc<Shared>, request: u64, broker: i32) {
+    match send_fetch(shared, request, broker) {
+        Ok((link, version, answer)) => {
+            monoio::spawn(settle(Rc::clone(shared), request, link, version, answer));
+        }
+        Err(_) => {
+            let now = shared.client.now();
+            shared.core.borrow_mut().handle_failure(now, request);
+        }
+    }
+}
+
+fn send_fetch(
+    shared: &Rc<Shared>,
+    request: u64,
+    broker: i32,
+) -> Result<(Rc<Link>, i16, Answer), ClientError> {
+    let link = shared
+        .client
+        .open_link(broker)
+        .ok_or_else(|| ClientError::Disconnected {
+            address: format!("broker {broker}"),
+            reason: "the link was closed".to_string(),
+        })?;
+    let version = link.version(ApiKey::Fetch, FETCH_VERSION_MAX)?;
+    let core = shared.core.borrow();
+    let head = RequestHead::new(ApiKey::Fetch, version);
+    let answer = link.send(head, |out| core.encode_fetch(request, version, out))?;
+    Ok((Rc::clone(&link), version, answer))
+}
+
+async fn settle(shared: Rc<Shared>, request: u64, link: Rc<Link>, version: i16, answer: Answer) {
+    let timeout = shared.client.request_timeout();
+    let answer = link.within(timeout, "Fetch", answer).await;
+    let now = shared.client.now();
+    let mut core = shared.core.borrow_mut();
+    match answer {
+        Ok(response) => {
+            if let Err(error) = core.handle_fetch(now, request, version, &response.body) {
+                link.close(link.protocol(&error.to_string()));
+            }
+        }
+        Err(_) => core.handle_failure(now, request),
+    }
+    drop(core);
+    shared.work.notify();
+    shared.arrived.notify();
+}

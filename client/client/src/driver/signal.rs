@@ -1,0 +1,54 @@
+//! "Something changed": tasks of one thread wait for it without losing a change in between.
+
+use std::cell::{Cell, RefCell};
+use std::future::Future;
+use std::pin::Pin;
+use std::task::{Context, Poll, Waker};
+
+/// Counts changes and wakes whoever waits for the next one.
+#[derive(Debug, Default)]
+pub(crate) struct Signal {
+    changes: Cell<u64>,
+    wakers: RefCell<Vec<Waker>>,
+}
+
+impl Signal {
+    /// Take this before looking at the state, then wait with [`Signal::changed_since`].
+    pub fn seen(&self) -> u64 {
+        self.changes.get()
+    }
+
+    /// Something changed.
+    pub fn notify(&self) {
+        self.changes.set(self.changes.get().wrapping_add(1));
+        for waker in self.wakers.borrow_mut().drain(..) {
+            waker.wake();
+        }
+    }
+
+    /// Done as soon as there was a change since `seen` was taken.
+    pub fn changed_since(&self, seen: u64) -> Changed<'_> {
+        Changed { signal: self, seen }
+    }
+}
+
+pub(crate) struct Changed<'a> {
+    signal: &'a Signal,
+    seen: u64,
+}
+
+impl Future for Changed<'_> {
+    type Output = ();
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
+        if self.signal.changes.get() != self.seen {
+            return Poll::Ready(());
+        }
+        let mut wakers = self.signal.wakers.borrow_mut();
+        // A task that is polled again without a change is already listed.
+        if !wakers.iter().any(|waker| waker.will_wake(context.waker())) {
+            wakers.push(context.waker().clone());
+        }
+        Poll::Pending
+    }
+}

@@ -1,0 +1,434 @@
+//! From a data directory to running shards: lock, superblock, ledgers, metadata, partitions.
+//!
+//! Order matters. The directory is locked first; the superblock says whose it is and whether the
+//! last stop was clean; the marks ledgers say how far each log must reach; core 0 recovers the
+//! metadata log and shares its records; then every core recovers its own partitions, in parallel.
+
+use std::net::{SocketAddr, TcpListener};
+use std::path::Path;
+use std::sync::{Arc, Condvar, Mutex};
+
+use highwater_base::disk::{BootDisk, DiskError};
+use highwater_base::{ClusterId, CoreId, DiskId, NodeId, Offset};
+use highwater_reactor::{
+    Deal, DirectIo, DiskProbe, Idle, Listener, OsBootDisk, ReactorConfig, WriteCache,
+};
+use highwater_store::{
+    Barrier, LedgerImage, LogId, MarksLedger, PartitionKey, PartitionSpec, Store, StoreConfig,
+    Superblock, SuperblockError,
+};
+
+use crate::config::{Advertise, IdlePolicy, NodeConfig};
+use crate::metadata::controller::ControllerConfig;
+use crate::metadata::record::{MetadataRecord, decode_batch};
+use crate::metadata::{Controller, Image, METADATA_PARTITION, METADATA_TOPIC, METADATA_TOPIC_ID};
+use crate::metadata_log::{MetadataLeader, partition_spec};
+use crate::partition_table::PartitionTable;
+use crate::shard::{INITIAL_EPOCH, NodeIdentity, Shard, ShardParts};
+
+/// A start that cannot be, in a sentence that says what to do.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct BootError(pub String);
+
+fn say(error: impl std::fmt::Display) -> BootError {
+    BootError(error.to_string())
+}
+
+/// Which barrier makes a write survive power loss on this device.
+#[must_use]
+pub fn barrier_for(probe: &DiskProbe) -> Barrier {
+    match probe.write_cache {
+        WriteCache::WriteThrough => Barrier::WriteThrough,
+        WriteCache::WriteBack | WriteCache::Unknown if probe.fua => Barrier::PerWrite,
+        WriteCache::WriteBack | WriteCache::Unknown => Barrier::DeviceFlush,
+    }
+}
+
+/// Opens the superblock, or formats an empty directory.
+///
+/// # Errors
+/// A directory of something else, of a newer format, or with a damaged superblock.
+pub fn open_superblock(
+    boot: &mut OsBootDisk,
+    data_dir: &Path,
+    node_id: i32,
+) -> Result<Superblock, BootError> {
+    match Superblock::open(boot) {
+        Ok(superblock) => {
+            if superblock.node_id != NodeId(node_id) {
+                return Err(BootError(format!(
+                    "{} belongs to node_id {}, the configuration says {node_id}; set node_id = {} \
+                     or choose another data_dir",
+                    data_dir.display(),
+                    superblock.node_id.0,
+                    superblock.node_id.0
+                )));
+            }
+            Ok(superblock)
+        }
+        Err(SuperblockError::Absent) => format_directory(boot, data_dir, node_id),
+        Err(error) => Err(BootError(format!("{}: {error}", data_dir.display()))),
+    }
+}
+
+fn format_directory(
+    boot: &mut OsBootDisk,
+    data_dir: &Path,
+    node_id: i32,
+) -> Result<Superblock, BootError> {
+    let foreign = boot
+        .list("")
+        .map_err(say)?
+        .into_iter()
+        .find(|entry| !matches!(entry.name.as_str(), "lock" | "lost+found"));
+    if let Some(entry) = foreign {
+        return Err(BootError(format!(
+            "{} holds {:?} but no superblock, so it is no data directory of Highwater; choose an \
+             empty or new directory as data_dir",
+            data_dir.display(),
+            entry.name
+        )));
+    }
+    let cluster_id = ClusterId(highwater_reactor::random_bytes());
+    let disk_id = DiskId(highwater_reactor::random_bytes());
+    Superblock::format(boot, cluster_id, NodeId(node_id), disk_id)
+        .map_err(|error| BootError(format!("cannot format {}: {error}", data_dir.display())))
+}
+
+/// Passes the metadata records from core 0, which reads them, to the other cores.
+#[derive(Debug, Default)]
+struct MetadataHandoff {
+    records: Mutex<Option<Result<Arc<Vec<MetadataRecord>>, String>>>,
+    arrived: Condvar,
+}
+
+impl MetadataHandoff {
+    fn publish(&self, records: Result<Arc<Vec<MetadataRecord>>, String>) {
+        let mut place = self
+            .records
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        *place = Some(records);
+        self.arrived.notify_all();
+    }
+
+    fn wait(&self) -> Result<Arc<Vec<MetadataRecord>>, String> {
+        let mut place = self
+            .records
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        loop {
+            if let Some(records) = place.as_ref() {
+                return records.clone();
+            }
+            place = self
+                .arrived
+                .wait(place)
+                .unwrap_or_else(std::sync::PoisonError::into_inner);
+        }
+    }
+}
+
+/// Everything a core needs to recover its share.
+#[derive(Debug)]
+pub struct ShardFactory {
+    identity: NodeIdentity,
+    ledgers: LedgerImage,
+    clean: bool,
+    barrier: Barrier,
+    direct_io: bool,
+    handoff: MetadataHandoff,
+}
+
+impl ShardFactory {
+    /// Reads what all cores share.
+    ///
+    /// # Errors
+    /// Ledgers that cannot be read at all.
+    pub fn new(
+        identity: NodeIdentity,
+        boot: &OsBootDisk,
+        probe: &DiskProbe,
+        clean: bool,
+    ) -> Result<ShardFactory, BootError> {
+        let ledgers = LedgerImage::read(boot).map_err(say)?;
+        if !ledgers.is_readable() {
+            tracing::error!(
+                "both copies of a marks ledger are damaged: recovery cannot tell a torn tail from \
+                 lost records in the newest writes of that core"
+            );
+        }
+        Ok(ShardFactory {
+            identity,
+            ledgers,
+            clean,
+            barrier: barrier_for(probe),
+            direct_io: probe.direct_io,
+            handoff: MetadataHandoff::default(),
+        })
+    }
+
+    /// Recovers one core's share; runs on that core's thread.
+    ///
+    /// # Errors
+    /// What recovery cannot decide, in a sentence.
+    pub fn make(&self, core: CoreId) -> Result<Shard, String> {
+        let result = self.recover(core);
+        if core == CoreId(0)
+            && let Err(error) = &result
+        {
+            self.handoff.publish(Err(error.clone()));
+        }
+        result
+    }
+
+    fn recover(&self, core: CoreId) -> Result<Shard, String> {
+        let started = highwater_reactor::now();
+        let config = &self.identity.config;
+        let cores = self.identity.cores;
+        let mut boot = OsBootDisk::new(&config.data_dir, self.direct_io);
+        let defaults = config.topic_defaults().map_err(|error| error.to_string())?;
+        let mut image = Image::new(defaults);
+        // The ledger keeps what this core owns; ownership needs the image, which for core 0 needs
+        // the metadata log, which needs a store. Owned is decided by what is not known to belong
+        // elsewhere: marks of partitions that moved are merged at the next start.
+        let records = if core == CoreId(0) {
+            None
+        } else {
+            Some(self.handoff.wait()?)
+        };
+        if let Some(records) = &records {
+            for record in records.iter() {
+                image.apply(record);
+            }
+        }
+        let owned = |key: &PartitionKey| match image.topic(key.topic_id) {
+            Some(topic) => topic.core_of(key.partition.0 as u32, cores) == core,
+            None => core == CoreId(0),
+        };
+        let ledger = MarksLedger::create(&mut boot, core, &self.ledgers, owned)
+            .map_err(|error| error.to_string())?;
+        let mut store = Store::new(self.store_config(core), self.identity.cluster_id, ledger);
+        let mut leader = None;
+        let mut replayed = records.as_ref().map_or(0, |records| records.len());
+        if core == CoreId(0) {
+            let (log, records) = self.replay_metadata(&mut store, &mut boot)?;
+            replayed = records.len();
+            for record in &records {
+                image.apply(record);
+            }
+            self.handoff.publish(Ok(Arc::new(records)));
+            leader = Some(MetadataLeader::new(self.controller(), log));
+        }
+        let mut table = PartitionTable::default();
+        let logs = self.recover_partitions(core, &image, &mut store, &mut boot, &mut table)?;
+        let now = highwater_reactor::now();
+        tracing::info!(
+            core = core.0,
+            partitions = logs.len(),
+            milliseconds = (now.monotonic_ns - started.monotonic_ns) / 1_000_000,
+            clean = self.clean,
+            "recovered"
+        );
+        let parts = ShardParts {
+            core,
+            node: self.identity.clone(),
+            image,
+            store,
+            table,
+            logs,
+            leader,
+            metadata_records_replayed: replayed,
+        };
+        Ok(Shard::new(parts, now))
+    }
+
+    fn store_config(&self, core: CoreId) -> StoreConfig {
+        let config = &self.identity.config;
+        StoreConfig {
+            core,
+            tail_cache_bytes: config.tail_cache_mb << 20,
+            barrier: self.barrier,
+            ledger_lag_ms: config.ledger_lag_ms,
+            ledger_lag_bytes: config.ledger_lag_bytes,
+            barriers_in_flight_max: config.barriers_in_flight_max,
+            zero_ahead_bytes: config.zero_ahead_bytes,
+            first_segment_bytes: config.first_segment_bytes,
+            producer_id_expiration_ms: config.producer_id_expiration_ms,
+        }
+    }
+
+    fn controller(&self) -> Controller {
+        let config = &self.identity.config;
+        let controller = ControllerConfig {
+            node_id: config.node_id,
+            num_partitions: config.num_partitions,
+            cores: self.identity.cores,
+            topics_max: config.topics_max,
+            partitions_max: config.partitions_max,
+        };
+        Controller::new(
+            controller,
+            u64::from_le_bytes(highwater_reactor::random_bytes()),
+        )
+    }
+
+    fn replay_metadata(
+        &self,
+        store: &mut Store,
+        boot: &mut OsBootDisk,
+    ) -> Result<(LogId, Vec<MetadataRecord>), String> {
+        let spec = PartitionSpec {
+            topic_id: METADATA_TOPIC_ID,
+            topic: METADATA_TOPIC.to_string(),
+            partition: METADATA_PARTITION,
+            epoch: INITIAL_EPOCH,
+            config: highwater_store::LogConfig {
+                retention_ms: -1,
+                retention_bytes: -1,
+                segment_ms: i64::MAX,
+                segment_bytes: 64 << 20,
+                ..highwater_store::LogConfig::default()
+            },
+        };
+        let (log, report) = store
+            .recover(boot, spec, &self.ledgers, highwater_reactor::now())
+            .map_err(|error| format!("the metadata log cannot be recovered: {error}"))?;
+        if !report.holes.is_empty() {
+            return Err(format!(
+                "the metadata log is damaged at offsets {:?}; restore the data directory from a \
+                 backup, or move it away to start empty",
+                report.holes
+            ));
+        }
+        let mut records = Vec::new();
+        let mut wrong = None;
+        let start = store.log_start(log);
+        let mut visit = |header: &highwater_base::BatchHeader, batch: &[u8]| {
+            if header.base_offset < start.0 || wrong.is_some() {
+                return;
+            }
+            match decode_batch(header, batch) {
+                Ok(found) => records.extend(found),
+                Err(error) => wrong = Some(error.to_string()),
+            }
+        };
+        store
+            .scan(boot, log, Offset(start.0), &mut visit)
+            .map_err(|error| format!("the metadata log cannot be read: {error}"))?;
+        match wrong {
+            Some(error) => Err(format!("{error}; was it written by a newer version?")),
+            None => Ok((log, records)),
+        }
+    }
+
+    fn recover_partitions(
+        &self,
+        core: CoreId,
+        image: &Image,
+        store: &mut Store,
+        boot: &mut OsBootDisk,
+        table: &mut PartitionTable,
+    ) -> Result<Vec<LogId>, String> {
+        let mut logs = Vec::new();
+        for topic in image.topics_by_name() {
+            let mut opened = Vec::new();
+            for partition in 0..topic.partitions {
+                if topic.core_of(partition, self.identity.cores) != core {
+                    continue;
+                }
+                let spec = partition_spec(topic, partition);
+                let (log, report) = store
+                    .recover(boot, spec, &self.ledgers, highwater_reactor::now())
+                    .map_err(|error| format!("{}-{partition}: {error}", topic.name))?;
+                if report.torn {
+                    tracing::info!(topic = %topic.name, partition, end = report.end.0,
+                        "cut a torn tail of writes that were never acknowledged");
+                }
+                if !report.holes.is_empty() {
+                    tracing::error!(topic = %topic.name, partition, holes = ?report.holes,
+                        "records are damaged on disk; the partition takes no new ones");
+                }
+                opened.push((partition, log));
+                logs.push(log);
+            }
+            table.put(topic, &opened);
+        }
+        Ok(logs)
+    }
+}
+
+/// The reactor's settings for a node.
+///
+/// # Errors
+/// An address that does not resolve, or too few ports for direct mode.
+pub fn reactor_config(
+    config: &NodeConfig,
+    probe: &DiskProbe,
+    cores: usize,
+    listen: SocketAddr,
+) -> Result<ReactorConfig, BootError> {
+    let mut listeners = vec![Listener {
+        address: listen,
+        deal: Deal::RoundRobin,
+    }];
+    if config.advertise == Advertise::Core {
+        for core in 0..cores.min(config.direct_cores_max) {
+            let port = u16::try_from(usize::from(listen.port()) + 1 + core).map_err(|_| {
+                BootError(format!(
+                    "listen port {} leaves no room for direct ports",
+                    listen.port()
+                ))
+            })?;
+            let address = SocketAddr::new(listen.ip(), port);
+            listeners.push(Listener {
+                address,
+                deal: Deal::Own(CoreId(core as u16)),
+            });
+        }
+    }
+    Ok(ReactorConfig {
+        cores,
+        pin: config.pin_cores,
+        first_core: config.first_core,
+        listeners,
+        idle: match config.idle {
+            IdlePolicy::Spin => Idle::Spin,
+            IdlePolicy::Adaptive => Idle::Adaptive {
+                spin_us: config.idle_spin_us,
+            },
+            IdlePolicy::Sleep => Idle::Sleep,
+        },
+        data_dir: config.data_dir.clone(),
+        direct_io: if probe.direct_io {
+            DirectIo::Direct
+        } else {
+            DirectIo::Buffered
+        },
+        frame_bytes_max: config.frame_bytes_max,
+        send_bytes_max: config.send_queue_bytes_max,
+        connections_max: config.connections_max,
+        open_files_max: config.open_files_max,
+        ..ReactorConfig::default()
+    })
+}
+
+/// The listen address with a port that is really free where 0 asks for any.
+///
+/// # Errors
+/// When the address cannot be bound.
+pub fn choose_port(mut listen: SocketAddr) -> Result<SocketAddr, BootError> {
+    if listen.port() == 0 {
+        let probe = TcpListener::bind(listen)
+            .map_err(|error| BootError(format!("cannot listen on {listen}: {error}")))?;
+        listen = probe.local_addr().map_err(say)?;
+    }
+    Ok(listen)
+}
+
+/// Whether an error of the disk means the directory cannot be written at all.
+#[must_use]
+pub fn is_denied(error: &DiskError) -> bool {
+    matches!(error, DiskError::Denied(_))
+}

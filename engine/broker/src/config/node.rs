@@ -1,0 +1,271 @@
+//! The node's configuration: one commented TOML whose text is also the source of the defaults.
+//!
+//! Layers, later ones win: the defaults, the file, `HIGHWATER_*` variables, `--set key=value` and
+//! flags. Unknown keys and impossible values are refused with the key's name and what is allowed.
+
+use std::collections::BTreeMap;
+use std::net::{SocketAddr, ToSocketAddrs};
+use std::path::{Path, PathBuf};
+
+use figment::Figment;
+use figment::providers::{Env, Format, Serialized, Toml};
+use highwater_base::NodeId;
+use serde::{Deserialize, Serialize};
+
+use super::topic::TopicConfig;
+
+/// The commented defaults, as shipped.
+pub const DEFAULTS_TOML: &str = include_str!("../../highwater.toml");
+
+/// What a core does when idle.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum IdlePolicy {
+    Spin,
+    Adaptive,
+    Sleep,
+}
+
+/// What clients are told about the cores.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Advertise {
+    Node,
+    Core,
+}
+
+/// How log lines look.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    Auto,
+    Human,
+    Json,
+}
+
+/// Every setting of a node; `highwater.toml` documents each.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NodeConfig {
+    pub node_id: i32,
+    pub data_dir: PathBuf,
+    pub listen: String,
+    pub advertised: String,
+    pub advertise: Advertise,
+    pub direct_cores_max: usize,
+    pub steering: bool,
+    pub cores: usize,
+    pub pin_cores: bool,
+    pub first_core: usize,
+    pub idle: IdlePolicy,
+    pub idle_spin_us: u64,
+    pub tail_cache_mb: usize,
+    pub connections_max: usize,
+    pub frame_bytes_max: usize,
+    pub send_queue_bytes_max: usize,
+    pub open_files_max: usize,
+    pub auto_create_topics: bool,
+    pub num_partitions: i32,
+    pub topics_max: usize,
+    pub partitions_max: usize,
+    pub ledger_lag_ms: u64,
+    pub ledger_lag_bytes: u64,
+    pub barriers_in_flight_max: usize,
+    pub first_segment_bytes: u64,
+    pub zero_ahead_bytes: u64,
+    pub producer_id_expiration_ms: i64,
+    pub fetch_bytes_max: usize,
+    pub log_level: String,
+    pub log_format: LogFormat,
+    /// Defaults of topic configurations by Kafka's names.
+    pub topic: BTreeMap<String, String>,
+}
+
+/// A configuration that cannot be used, in a sentence.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct ConfigError(String);
+
+impl NodeConfig {
+    /// Reads all layers. `sets` are the `--set` pairs and the flags translated into pairs.
+    ///
+    /// # Errors
+    /// An unreadable file, an unknown key, a value of the wrong type or out of its range.
+    pub fn load(file: Option<&Path>, sets: &[(String, String)]) -> Result<NodeConfig, ConfigError> {
+        let mut figment = Figment::from(Toml::string(DEFAULTS_TOML));
+        if let Some(path) = file {
+            if !path.is_file() {
+                return Err(ConfigError(format!(
+                    "configuration file {} does not exist; write one with `highwater \
+                     config-template > {}`",
+                    path.display(),
+                    path.display()
+                )));
+            }
+            figment = figment.merge(Toml::file(path));
+        }
+        figment = figment.merge(Env::prefixed("HIGHWATER_"));
+        for (key, value) in sets {
+            figment = merge_pair(figment, key, value);
+        }
+        let config: NodeConfig = figment.extract().map_err(|error| {
+            ConfigError(format!(
+                "{error}; `highwater config-template` prints every key with its default"
+            ))
+        })?;
+        config.check()?;
+        Ok(config)
+    }
+
+    fn check(&self) -> Result<(), ConfigError> {
+        let wrong = |key: &str, value: &dyn std::fmt::Display, allowed: &str| {
+            Err(ConfigError(format!(
+                "{key} is {value}; allowed is {allowed}"
+            )))
+        };
+        if !(0..NodeId::LIMIT).contains(&self.node_id) {
+            return wrong("node_id", &self.node_id, "0 to 1048575");
+        }
+        if self.cores > 1024 {
+            return wrong("cores", &self.cores, "0 (all) to 1024");
+        }
+        if self.num_partitions < 1 {
+            return wrong("num_partitions", &self.num_partitions, "1 or more");
+        }
+        if self.tail_cache_mb < 16 {
+            return wrong("tail_cache_mb", &self.tail_cache_mb, "16 or more");
+        }
+        if !(1 << 16..=1 << 30).contains(&self.frame_bytes_max) {
+            return wrong(
+                "frame_bytes_max",
+                &self.frame_bytes_max,
+                "65536 to 1073741824",
+            );
+        }
+        if self.first_segment_bytes < 65_536 || !self.first_segment_bytes.is_multiple_of(4096) {
+            let allowed = "a multiple of 4096, at least 65536";
+            return wrong("first_segment_bytes", &self.first_segment_bytes, allowed);
+        }
+        if self.barriers_in_flight_max == 0 {
+            return wrong("barriers_in_flight_max", &0, "1 or more");
+        }
+        self.listen_address()?;
+        self.topic_defaults()?;
+        Ok(())
+    }
+
+    /// The address of `listen`, resolved.
+    ///
+    /// # Errors
+    /// When it is not HOST:PORT or the host does not resolve.
+    pub fn listen_address(&self) -> Result<SocketAddr, ConfigError> {
+        let text = &self.listen;
+        text.to_socket_addrs()
+            .ok()
+            .and_then(|mut addresses| addresses.next())
+            .ok_or_else(|| ConfigError(format!("listen is {text:?}; allowed is HOST:PORT")))
+    }
+
+    /// Host and port told to clients, given the port really bound.
+    #[must_use]
+    pub fn advertised_address(&self, bound: SocketAddr) -> (String, u16) {
+        if !self.advertised.is_empty() {
+            return match self.advertised.rsplit_once(':') {
+                Some((host, port)) if port.parse::<u16>().is_ok() => {
+                    (host.to_string(), port.parse().unwrap_or(bound.port()))
+                }
+                _ => (self.advertised.clone(), bound.port()),
+            };
+        }
+        let host = self.listen.rsplit_once(':').map_or("", |(host, _)| host);
+        let host = host.trim_start_matches('[').trim_end_matches(']');
+        let host = match host {
+            "" | "0.0.0.0" | "::" => hostname().unwrap_or_else(|| "127.0.0.1".to_string()),
+            named => named.to_string(),
+        };
+        (host, bound.port())
+    }
+
+    /// The topic configuration a new topic starts from.
+    ///
+    /// # Errors
+    /// An unknown key or a value out of range in `[topic]`.
+    pub fn topic_defaults(&self) -> Result<TopicConfig, ConfigError> {
+        let mut config = TopicConfig::default();
+        for (key, value) in &self.topic {
+            config
+                .set(key, value)
+                .map_err(|error| ConfigError(format!("[topic] {error}")))?;
+        }
+        Ok(config)
+    }
+}
+
+fn merge_pair(figment: Figment, key: &str, value: &str) -> Figment {
+    // `topic.retention.ms=…` names a topic default; everything else is a plain key, in which
+    // dots and dashes read as underscores.
+    if let Some(topic_key) = key.strip_prefix("topic.") {
+        let map = BTreeMap::from([(topic_key.to_string(), value.to_string())]);
+        return figment.merge(Serialized::default("topic", map));
+    }
+    let key = key.replace(['.', '-'], "_");
+    if let Ok(number) = value.parse::<i64>() {
+        figment.merge(Serialized::default(&key, number))
+    } else if let Ok(flag) = value.parse::<bool>() {
+        figment.merge(Serialized::default(&key, flag))
+    } else {
+        figment.merge(Serialized::default(&key, value))
+    }
+}
+
+fn hostname() -> Option<String> {
+    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").ok()?;
+    let name = name.trim();
+    (!name.is_empty()).then(|| name.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn set(key: &str, value: &str) -> (String, String) {
+        (key.to_string(), value.to_string())
+    }
+
+    #[test]
+    fn the_template_is_complete_and_valid() {
+        let config = NodeConfig::load(None, &[]).expect("defaults are valid");
+        assert_eq!(config.num_partitions, 1);
+        assert_eq!(
+            config.topic_defaults().expect("valid").max_message_bytes,
+            1_048_588
+        );
+    }
+
+    #[test]
+    fn pairs_win_and_kafka_spelling_is_understood() {
+        let sets = [
+            set("num.partitions", "6"),
+            set("steering", "false"),
+            set("topic.retention.ms", "1000"),
+            set("listen", "127.0.0.1:0"),
+        ];
+        let config = NodeConfig::load(None, &sets).expect("valid");
+        assert_eq!((config.num_partitions, config.steering), (6, false));
+        assert_eq!(config.topic_defaults().expect("valid").retention_ms, 1000);
+    }
+
+    #[test]
+    fn wrong_values_name_key_value_and_range() {
+        let error = NodeConfig::load(None, &[set("num_partitions", "0")]).expect_err("refused");
+        assert!(
+            error
+                .to_string()
+                .contains("num_partitions is 0; allowed is 1 or more")
+        );
+        let error = NodeConfig::load(None, &[set("no_such_key", "0")]).expect_err("refused");
+        assert!(error.to_string().contains("no_such_key"), "{error}");
+        let error = NodeConfig::load(None, &[set("topic.cleanup.policy", "compact")]);
+        assert!(error.expect_err("refused").to_string().contains("compact"));
+    }
+}

@@ -1,0 +1,194 @@
+//! One client connection as its shard sees it: answers in request order, where its traffic goes,
+//! its fetch session.
+//!
+//! Each request takes a slot; answers may become ready in any order but leave in slot order. What
+//! moves when the connection is steered to another core is [`Travelling`].
+
+use std::collections::VecDeque;
+
+use highwater_base::CoreId;
+use highwater_base::limits::CONNECTION_REQUESTS_MAX;
+use highwater_reactor::SendPiece;
+
+use crate::fetch::session::FetchSession;
+use crate::slab::Key;
+
+/// Requests looked at before a connection may be steered.
+const STEER_REQUESTS_MIN: u32 = 32;
+
+/// An answer that is ready to leave.
+#[derive(Debug)]
+pub enum Answer {
+    /// One piece, the usual case.
+    One(SendPiece),
+    /// Several pieces in order.
+    Many(Vec<SendPiece>),
+    /// The request has no answer (acks=0).
+    Silence,
+}
+
+#[derive(Debug)]
+enum Slot {
+    Waiting,
+    Ready(Answer),
+}
+
+/// How much of a connection's work belongs to which core.
+#[derive(Debug, Default)]
+struct Traffic {
+    bytes_by_core: Vec<u64>,
+    requests: u32,
+}
+
+/// State of one connection on the core that serves it.
+#[derive(Debug, Default)]
+pub struct Connection {
+    slots: VecDeque<Slot>,
+    first_sequence: u64,
+    traffic: Traffic,
+    /// The connection's incremental fetch session (KIP-227), if it has one.
+    pub session: Option<FetchSession>,
+    /// The long poll this connection waits in, if any.
+    pub parked_fetch: Option<Key>,
+    /// The core it is about to move to; no further frame is read until it has.
+    pub moving_to: Option<CoreId>,
+    /// Something was handed to the reactor and not yet to the kernel.
+    pub unsent: bool,
+    /// No answer leaves any more; the socket is being closed.
+    pub closing: bool,
+}
+
+/// What goes along when a connection moves to another core.
+#[derive(Debug)]
+pub struct Travelling {
+    pub session: Option<FetchSession>,
+}
+
+impl Connection {
+    /// A connection that has arrived from another core.
+    #[must_use]
+    pub fn arrived(travelling: Travelling) -> Connection {
+        Connection {
+            session: travelling.session,
+            ..Connection::default()
+        }
+    }
+
+    /// Reserves the next place in the order of answers.
+    pub fn open_slot(&mut self) -> u64 {
+        self.slots.push_back(Slot::Waiting);
+        self.first_sequence + self.slots.len() as u64 - 1
+    }
+
+    /// Whether another request may be taken on.
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        self.slots.len() >= CONNECTION_REQUESTS_MAX
+    }
+
+    /// Whether every request has been answered.
+    #[must_use]
+    pub fn is_idle(&self) -> bool {
+        self.slots.is_empty()
+    }
+
+    /// Puts an answer into its slot. A slot that is gone (connection reused) is ignored.
+    pub fn fill(&mut self, sequence: u64, answer: Answer) {
+        let Some(at) = sequence.checked_sub(self.first_sequence) else {
+            return;
+        };
+        if let Some(slot) = self.slots.get_mut(at as usize) {
+            *slot = Slot::Ready(answer);
+        }
+    }
+
+    /// The next answer that may leave.
+    pub fn pop_ready(&mut self) -> Option<Answer> {
+        if !matches!(self.slots.front(), Some(Slot::Ready(_))) {
+            return None;
+        }
+        match self.slots.pop_front() {
+            Some(Slot::Ready(answer)) => {
+                self.first_sequence += 1;
+                Some(answer)
+            }
+            _ => None,
+        }
+    }
+
+    /// Counts bytes of a request or answer that belong to a core's partitions.
+    pub fn count_traffic(&mut self, core: CoreId, cores: usize, bytes: u64) {
+        if self.traffic.bytes_by_core.len() < cores {
+            self.traffic.bytes_by_core.resize(cores, 0);
+        }
+        self.traffic.bytes_by_core[core.0 as usize] += bytes;
+        self.traffic.requests += 1;
+    }
+
+    /// The core to move to: where more than three quarters of the recent traffic belongs, if that
+    /// is elsewhere. Looks once per window of requests and forgets the window.
+    pub fn steer(&mut self, here: CoreId) -> Option<CoreId> {
+        if self.traffic.requests < STEER_REQUESTS_MIN {
+            return None;
+        }
+        let total: u64 = self.traffic.bytes_by_core.iter().sum();
+        let best = self
+            .traffic
+            .bytes_by_core
+            .iter()
+            .enumerate()
+            .max_by_key(|(_, bytes)| **bytes);
+        let target = best
+            .filter(|(core, bytes)| *core != here.0 as usize && **bytes * 4 > total * 3)
+            .map(|(core, _)| CoreId(core as u16));
+        self.traffic.requests = 0;
+        self.traffic
+            .bytes_by_core
+            .iter_mut()
+            .for_each(|bytes| *bytes = 0);
+        target
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn piece(text: &str) -> Answer {
+        Answer::One(SendPiece::Bytes(text.as_bytes().to_vec()))
+    }
+
+    fn popped(connection: &mut Connection) -> Option<Vec<u8>> {
+        match connection.pop_ready()? {
+            Answer::One(SendPiece::Bytes(bytes)) => Some(bytes),
+            other => panic!("unexpected {other:?}"),
+        }
+    }
+
+    #[test]
+    fn answers_leave_in_request_order() {
+        let mut connection = Connection::default();
+        let (first, second) = (connection.open_slot(), connection.open_slot());
+        connection.fill(second, piece("second"));
+        assert!(popped(&mut connection).is_none());
+        connection.fill(first, piece("first"));
+        assert_eq!(popped(&mut connection), Some(b"first".to_vec()));
+        assert_eq!(popped(&mut connection), Some(b"second".to_vec()));
+        assert!(connection.is_idle());
+        assert_eq!(connection.open_slot(), 2);
+    }
+
+    #[test]
+    fn a_connection_goes_where_its_bytes_are() {
+        let mut connection = Connection::default();
+        for _ in 0..STEER_REQUESTS_MIN {
+            connection.count_traffic(CoreId(1), 2, 1000);
+            assert!(connection.traffic.requests <= STEER_REQUESTS_MIN);
+        }
+        assert_eq!(connection.steer(CoreId(0)), Some(CoreId(1)));
+        for at in 0..STEER_REQUESTS_MIN {
+            connection.count_traffic(CoreId((at % 2) as u16), 2, 1000);
+        }
+        assert_eq!(connection.steer(CoreId(0)), None, "an even split stays");
+    }
+}

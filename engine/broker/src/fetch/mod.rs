@@ -1,0 +1,94 @@
+//! Fetch: reading rounds over local and foreign partitions, long polls, sessions.
+//!
+//! A request becomes one [`PendingFetch`]. A *round* reads every partition: those of this core at
+//! once, those of other cores by message. When all have answered and there is enough (`min_bytes`),
+//! an error, or no time left, the answer leaves; else the request parks, hangs on its partitions'
+//! high-water marks and starts another round when one moves.
+
+pub mod foreign_files;
+pub mod round;
+pub mod session;
+
+use highwater_base::{CoreId, ErrorCode};
+use highwater_reactor::{ConnectionId, SendPiece};
+
+use session::FetchTarget;
+
+/// Where a pending fetch stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FetchState {
+    /// Answers of other cores are outstanding.
+    Reading,
+    /// Waiting for a high-water mark or the deadline.
+    Parked,
+}
+
+/// What one partition gave in the current round.
+#[derive(Clone, Copy, Debug)]
+pub struct PartitionRead {
+    pub error: ErrorCode,
+    pub high_watermark: i64,
+    pub log_start: i64,
+    pub diverging: Option<(i32, i64)>,
+    /// Range of the fetch's `pieces` and the record bytes in it.
+    pub pieces_start: usize,
+    pub pieces_count: usize,
+    pub bytes: usize,
+}
+
+impl PartitionRead {
+    /// A partition that could not be read.
+    #[must_use]
+    pub fn failed(error: ErrorCode) -> PartitionRead {
+        PartitionRead {
+            error,
+            high_watermark: -1,
+            log_start: -1,
+            diverging: None,
+            pieces_start: 0,
+            pieces_count: 0,
+            bytes: 0,
+        }
+    }
+}
+
+/// How the answer relates to a fetch session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SessionAnswer {
+    /// All partitions, with this session id (0 for none).
+    Full(i32),
+    /// Only partitions with something new.
+    Incremental(i32),
+}
+
+/// A fetch request that has not been answered.
+#[derive(Debug)]
+pub struct PendingFetch {
+    pub connection: ConnectionId,
+    pub sequence: u64,
+    pub version: i16,
+    pub correlation_id: i32,
+    pub session: SessionAnswer,
+    pub bytes_min: usize,
+    pub bytes_max: usize,
+    pub deadline_ns: u64,
+    pub targets: Vec<FetchTarget>,
+    pub reads: Vec<PartitionRead>,
+    pub pieces: Vec<SendPiece>,
+    pub state: FetchState,
+    /// Other cores whose answers this round still needs.
+    pub outstanding: usize,
+    /// Something moved while the round was reading.
+    pub dirty: bool,
+    /// The answer leaves after this round, whatever it finds.
+    pub last_round: bool,
+    /// Cores that watch partitions for this fetch.
+    pub watching: Vec<CoreId>,
+}
+
+/// Another core's fetch that waits for something new in partitions of this one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FetchWaiter {
+    Here(crate::slab::Key),
+    Core { core: CoreId, ticket: u64 },
+}

@@ -1,0 +1,317 @@
+//! Fetch (key 1): sorts out the session, starts the reading rounds, writes the answer around the
+//! records.
+
+use std::sync::Arc;
+
+use highwater_base::{ErrorCode, Now, TopicId};
+use highwater_reactor::{Outbox, SendPiece};
+use highwater_wire::DecodeError;
+use highwater_wire::fetch::FetchRequest;
+use highwater_wire::fetch_response::{FetchResponseEncoder, FetchedPartition, FetchedTopic};
+
+use super::{Request, as_code};
+use crate::connection::Answer;
+use crate::fetch::session::{FetchSession, FetchTarget, SessionRequest};
+use crate::fetch::{FetchState, PendingFetch, SessionAnswer};
+use crate::message::Message;
+use crate::partition_table::Owner;
+use crate::shard::Shard;
+
+/// First version that names topics by id.
+const TOPIC_ID_FROM: i16 = 13;
+/// Longest time a fetch may wait, whatever it asks for.
+const WAIT_MS_MAX: i32 = 60_000;
+
+impl Shard {
+    pub(crate) fn handle_fetch(
+        &mut self,
+        now: Now,
+        request: &Request,
+        body: &[u8],
+        out: &mut Outbox<Message>,
+    ) -> Result<(), DecodeError> {
+        let decoded = FetchRequest::parse(request.version, body)?;
+        let mut targets = self
+            .fetch_spares
+            .pop()
+            .map_or_else(Vec::new, |spare| spare.targets);
+        let wanted = SessionRequest::of(decoded.session_id, decoded.session_epoch);
+        let session = match self.fetch_session(request, &decoded, wanted, &mut targets) {
+            Ok(session) => session,
+            Err(code) => {
+                self.answer_session_error(request, code, out);
+                return Ok(());
+            }
+        };
+        self.count_fetch_traffic(request, &targets);
+        let mut fetch = self.new_fetch(request, targets);
+        fetch.session = session;
+        fetch.bytes_min = usize::try_from(decoded.min_bytes).unwrap_or(0);
+        fetch.bytes_max = usize::try_from(decoded.max_bytes)
+            .unwrap_or(0)
+            .min(self.node.config.fetch_bytes_max);
+        let wait_ms = decoded.max_wait_ms.clamp(0, WAIT_MS_MAX);
+        fetch.deadline_ns = now.plus_ms(wait_ms as u64);
+        fetch.last_round = wait_ms == 0;
+        self.begin_fetch(now, fetch, out);
+        Ok(())
+    }
+
+    /// Brings the connection's session up to date and lists what is to be fetched.
+    fn fetch_session(
+        &mut self,
+        request: &Request,
+        decoded: &FetchRequest<'_>,
+        wanted: SessionRequest,
+        targets: &mut Vec<FetchTarget>,
+    ) -> Result<SessionAnswer, ErrorCode> {
+        targets.clear();
+        let by_id = request.version >= TOPIC_ID_FROM;
+        if let SessionRequest::Continue { id, epoch } = wanted {
+            let changed = self.request_targets(decoded, by_id);
+            let connection = self.connections.get_mut(&request.connection);
+            let session = connection.and_then(|connection| connection.session.as_mut());
+            let session = session.ok_or(ErrorCode::FetchSessionIdNotFound)?;
+            session.advance(id, epoch)?;
+            for target in changed {
+                session.update(target)?;
+            }
+            for topic in decoded.forgotten_topics_data.iter() {
+                for partition in topic.partitions.iter() {
+                    session.forget(topic.topic_id, topic.topic, partition);
+                }
+            }
+            targets.extend(session.targets().cloned());
+            return Ok(SessionAnswer::Incremental(id));
+        }
+        targets.extend(self.request_targets(decoded, by_id));
+        let session = match wanted {
+            SessionRequest::Open if request.version >= 7 && !targets.is_empty() => {
+                FetchSession::open(self.new_session_id(), targets)
+            }
+            _ => None,
+        };
+        let id = session.as_ref().map_or(0, FetchSession::id);
+        if let Some(connection) = self.connections.get_mut(&request.connection) {
+            connection.session = session;
+        }
+        Ok(SessionAnswer::Full(id))
+    }
+
+    /// The partitions named in a request. Topics that are known keep their name without a copy.
+    fn request_targets(&self, decoded: &FetchRequest<'_>, by_id: bool) -> Vec<FetchTarget> {
+        let mut targets = Vec::new();
+        for topic in decoded.topics.iter() {
+            let name = if by_id {
+                Arc::clone(&self.no_name)
+            } else {
+                match self.table.by_name(topic.topic) {
+                    Some(entry) => Arc::clone(&entry.name),
+                    None => Arc::from(topic.topic),
+                }
+            };
+            for partition in topic.partitions.iter() {
+                targets.push(FetchTarget {
+                    topic_id: if by_id { topic.topic_id } else { TopicId::ZERO },
+                    topic: Arc::clone(&name),
+                    partition: partition.partition,
+                    offset: partition.fetch_offset,
+                    leader_epoch: partition.current_leader_epoch,
+                    last_fetched_epoch: partition.last_fetched_epoch,
+                    bytes_max: partition.partition_max_bytes,
+                });
+            }
+        }
+        targets
+    }
+
+    fn new_session_id(&mut self) -> i32 {
+        self.next_session_id = if self.next_session_id >= i32::MAX - self.cores as i32 {
+            1
+        } else {
+            self.next_session_id + self.cores as i32
+        };
+        self.next_session_id
+            .saturating_add(i32::from(self.core.0))
+            .max(1)
+    }
+
+    fn count_fetch_traffic(&mut self, request: &Request, targets: &[FetchTarget]) {
+        let by_id = request.version >= TOPIC_ID_FROM;
+        for target in targets {
+            let entry = if by_id {
+                self.table.by_id(target.topic_id)
+            } else {
+                self.table.by_name(&target.topic)
+            };
+            let owner = entry.and_then(|entry| entry.owner(target.partition, self.cores));
+            let core = match owner {
+                Some(Owner::Here(_)) => self.core,
+                Some(Owner::Elsewhere(core)) => core,
+                None => continue,
+            };
+            // What will be read is not known yet; every partition weighs the same.
+            self.count_traffic(request, core, 1024);
+        }
+    }
+
+    fn new_fetch(&mut self, request: &Request, targets: Vec<FetchTarget>) -> PendingFetch {
+        let spare = self.fetch_spares.pop();
+        let (reads, pieces, watching) = spare.map_or_else(Default::default, |spare| {
+            (spare.reads, spare.pieces, spare.watching)
+        });
+        PendingFetch {
+            connection: request.connection,
+            sequence: request.sequence,
+            version: request.version,
+            correlation_id: request.correlation_id,
+            session: SessionAnswer::Full(0),
+            bytes_min: 0,
+            bytes_max: 0,
+            deadline_ns: 0,
+            targets,
+            reads,
+            pieces,
+            state: FetchState::Reading,
+            outstanding: 0,
+            dirty: false,
+            last_round: false,
+            watching,
+        }
+    }
+
+    fn answer_session_error(
+        &mut self,
+        request: &Request,
+        code: ErrorCode,
+        out: &mut Outbox<Message>,
+    ) {
+        let encoder = FetchResponseEncoder::new(request.version);
+        let mut bytes = out.take_bytes();
+        encoder.begin(request.correlation_id, as_code(code), 0, 0, &mut bytes);
+        encoder.finish(&mut bytes);
+        let written = bytes.len();
+        FetchResponseEncoder::set_length(&mut bytes, written, 0);
+        self.complete_bytes(request.connection, request.sequence, bytes, out);
+    }
+
+    /// Which partitions the answer has to mention.
+    fn mark_told(&mut self, fetch: &PendingFetch) -> Vec<bool> {
+        let mut told = std::mem::take(&mut self.told_spare);
+        told.clear();
+        let incremental = matches!(fetch.session, SessionAnswer::Incremental(_));
+        let connection = self.connections.get_mut(&fetch.connection);
+        let mut session = connection.and_then(|connection| connection.session.as_mut());
+        for (target, read) in fetch.targets.iter().zip(&fetch.reads) {
+            let news = session.as_mut().is_none_or(|session| {
+                session.tell(
+                    target.topic_id,
+                    &target.topic,
+                    target.partition,
+                    read.high_watermark,
+                    read.log_start,
+                )
+            });
+            let carries =
+                read.bytes > 0 || read.error != ErrorCode::None || read.diverging.is_some();
+            told.push(!incremental || carries || news);
+        }
+        told
+    }
+
+    /// Writes the answer: encoded bytes and record pieces in turn.
+    pub(crate) fn answer_fetch(&mut self, fetch: &mut PendingFetch, out: &mut Outbox<Message>) {
+        let told = self.mark_told(fetch);
+        let session_id = match fetch.session {
+            SessionAnswer::Full(id) | SessionAnswer::Incremental(id) => id,
+        };
+        let encoder = FetchResponseEncoder::new(fetch.version);
+        let topics = count_runs(fetch, &told, 0).0;
+        let mut answer = self.answer_spares.pop().unwrap_or_default();
+        let mut bytes = out.take_bytes();
+        let (mut encoded, mut record_bytes) = (0usize, 0usize);
+        encoder.begin(fetch.correlation_id, 0, session_id, topics, &mut bytes);
+        let mut record_pieces = fetch.pieces.drain(..).map(Some).collect::<RecordPieces>();
+        let mut previous: Option<usize> = None;
+        for at in (0..fetch.targets.len()).filter(|at| told[*at]) {
+            let (target, read) = (&fetch.targets[at], &fetch.reads[at]);
+            let same = previous.is_some_and(|before| is_same_topic(&fetch.targets[before], target));
+            if !same {
+                if previous.is_some() {
+                    encoder.end_topic(&mut bytes);
+                }
+                let partitions = count_runs(fetch, &told, at).1;
+                let (name, topic_id) = (&*target.topic, target.topic_id);
+                encoder.topic(
+                    &FetchedTopic {
+                        name,
+                        topic_id,
+                        partitions,
+                    },
+                    &mut bytes,
+                );
+            }
+            previous = Some(at);
+            let partition = FetchedPartition {
+                index: target.partition,
+                error_code: as_code(read.error),
+                high_watermark: read.high_watermark,
+                log_start: read.log_start,
+                diverging: read.diverging,
+                record_bytes: read.bytes,
+            };
+            encoder.partition(&partition, &mut bytes);
+            if read.bytes > 0 {
+                encoded += bytes.len();
+                record_bytes += read.bytes;
+                answer.push(SendPiece::Bytes(std::mem::replace(
+                    &mut bytes,
+                    out.take_bytes(),
+                )));
+                let range = read.pieces_start..read.pieces_start + read.pieces_count;
+                answer.extend(record_pieces[range].iter_mut().filter_map(Option::take));
+            }
+            encoder.end_partition(&partition, &mut bytes);
+        }
+        if previous.is_some() {
+            encoder.end_topic(&mut bytes);
+        }
+        encoder.finish(&mut bytes);
+        encoded += bytes.len();
+        answer.push(SendPiece::Bytes(bytes));
+        if let Some(SendPiece::Bytes(first)) = answer.first_mut() {
+            FetchResponseEncoder::set_length(first, encoded, record_bytes);
+        }
+        self.told_spare = told;
+        self.complete(fetch.connection, fetch.sequence, Answer::Many(answer), out);
+    }
+}
+
+type RecordPieces = Vec<Option<SendPiece>>;
+
+fn is_same_topic(one: &FetchTarget, other: &FetchTarget) -> bool {
+    one.topic_id == other.topic_id && one.topic == other.topic
+}
+
+/// Among the told targets from `from` on: the number of runs of one topic, and the length of the
+/// first run.
+fn count_runs(fetch: &PendingFetch, told: &[bool], from: usize) -> (usize, usize) {
+    let (mut runs, mut first) = (0, 0);
+    let mut previous: Option<&FetchTarget> = None;
+    for (target, _) in fetch
+        .targets
+        .iter()
+        .zip(told)
+        .skip(from)
+        .filter(|(_, told)| **told)
+    {
+        if !previous.is_some_and(|previous| is_same_topic(previous, target)) {
+            runs += 1;
+        }
+        if runs == 1 {
+            first += 1;
+        }
+        previous = Some(target);
+    }
+    (runs, first)
+}

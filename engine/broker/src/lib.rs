@@ -1,0 +1,28 @@
+//! The broker: shards over the log store, the Kafka protocol and the reactor.
+//!
+//! The data path, in file names: `admission` (frame to request) -> `handlers/produce` -> `produce`
+//! -> the store's tail cache -> disk -> `produce` (high-water mark) -> answer; and
+//! `handlers/fetch` -> `fetch/round` -> tail cache or segment file -> socket.
+
+#![forbid(unsafe_code)]
+
+pub mod admission;
+pub mod boot;
+pub mod config;
+pub mod connection;
+pub mod dev;
+pub mod doctor;
+pub mod fetch;
+pub mod handlers;
+pub mod logging;
+pub mod message;
+pub mod metadata;
+pub mod metadata_log;
+pub mod partition_table;
+pub mod produce;
+pub mod producer_ids;
+pub mod query;
+pub mod serve;
+pub mod shard;
+pub mod slab;
+pub mod timestamp_lookup;

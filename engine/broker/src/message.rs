@@ -1,0 +1,172 @@
+//! What cores say to each other. Everything else about a core is its own.
+
+use std::sync::Arc;
+
+use highwater_base::{ErrorCode, Offset, SharedSlice, Timestamp, TopicId};
+
+use crate::connection::Travelling;
+use crate::metadata::{Change, ChangeOutcome, MetadataRecord};
+
+/// One message. Tickets are the sender's keys and come back with the answer.
+#[derive(Debug)]
+pub enum Message {
+    /// From core 0: these records are durable; fold them in.
+    Metadata(Arc<Vec<MetadataRecord>>),
+    /// To core 0: the last `Metadata` message has been folded in.
+    MetadataApplied,
+    /// To core 0: change the metadata.
+    Change { ticket: u64, change: Change },
+    /// From core 0: what came of it.
+    ChangeDone { ticket: u64, outcome: ChangeOutcome },
+    /// Append these batches to partitions of the receiving core.
+    Produce {
+        ticket: u64,
+        parts: Vec<ProducePart>,
+    },
+    /// Their results, when all are durable or refused.
+    ProduceDone {
+        ticket: u64,
+        results: Vec<ProduceResult>,
+    },
+    /// Read from partitions of the receiving core. With `watch`, and if there is nothing to return,
+    /// say `FetchWake` once there is.
+    FetchRead {
+        ticket: u64,
+        parts: Vec<FetchPart>,
+        bytes_max: usize,
+        watch: bool,
+    },
+    /// What was read.
+    FetchData {
+        ticket: u64,
+        results: Vec<FetchResult>,
+    },
+    /// A watched partition has something new.
+    FetchWake { ticket: u64 },
+    /// Stop watching.
+    FetchUnwatch { ticket: u64 },
+    /// Ask one partition of the receiving core something.
+    Query {
+        ticket: u64,
+        index: u32,
+        topic_id: TopicId,
+        partition: i32,
+        query: Query,
+    },
+    /// Its answer.
+    QueryDone {
+        ticket: u64,
+        index: u32,
+        result: QueryResult,
+    },
+    /// State that travels with a connection.
+    Adopt(Travelling),
+    /// From core 0: what have you counted?
+    CountersAsk,
+    /// The answer.
+    CountersTell(CoreCounters),
+}
+
+/// One partition's batch of a produce request.
+#[derive(Debug)]
+pub struct ProducePart {
+    pub index: u32,
+    pub topic_id: TopicId,
+    pub partition: i32,
+    /// Version of the client's request: what it may contain depends on it.
+    pub version: i16,
+    pub records: SharedSlice,
+}
+
+/// What became of it. Offsets and time are -1 unless it succeeded.
+#[derive(Clone, Debug)]
+pub struct ProduceResult {
+    /// Which part of the request.
+    pub index: u32,
+    pub partition: i32,
+    pub error: ErrorCode,
+    pub message: Option<String>,
+    pub base_offset: i64,
+    pub log_append_time: Timestamp,
+    pub log_start: i64,
+}
+
+/// One partition of a fetch request.
+#[derive(Clone, Debug)]
+pub struct FetchPart {
+    pub index: u32,
+    pub topic_id: TopicId,
+    pub partition: i32,
+    pub offset: i64,
+    pub leader_epoch: i32,
+    pub last_fetched_epoch: i32,
+    pub bytes_max: usize,
+}
+
+/// Record bytes that crossed cores.
+#[derive(Debug)]
+pub enum ForeignPiece {
+    /// Copied out of the owner's tail cache.
+    Memory(SharedSlice),
+    /// A range of a segment file, by path relative to the data directory.
+    File {
+        path: Arc<str>,
+        offset: u64,
+        len: usize,
+    },
+}
+
+/// What one partition gave.
+#[derive(Debug)]
+pub struct FetchResult {
+    pub index: u32,
+    pub error: ErrorCode,
+    pub high_watermark: i64,
+    pub log_start: i64,
+    /// KIP-595: the consumer's log diverges; epoch and end offset of the largest common epoch.
+    pub diverging: Option<(i32, i64)>,
+    pub pieces: Vec<ForeignPiece>,
+}
+
+/// A question to one partition.
+#[derive(Clone, Debug)]
+pub enum Query {
+    /// ListOffsets: a timestamp or one of the special values -1 to -6.
+    ListOffset { timestamp: i64, leader_epoch: i32 },
+    /// OffsetForLeaderEpoch.
+    EpochEnd { epoch: i32, current_epoch: i32 },
+    /// DeleteRecords: -1 means the high-water mark.
+    DeleteRecords { offset: i64 },
+}
+
+/// Its answer.
+#[derive(Clone, Debug)]
+pub enum QueryResult {
+    Offset {
+        offset: i64,
+        timestamp: i64,
+        leader_epoch: i32,
+    },
+    EpochEnd {
+        epoch: i32,
+        end: i64,
+    },
+    LogStart(Offset),
+    Error(ErrorCode),
+}
+
+/// What a core counts about itself.
+#[derive(Clone, Copy, Debug, Default, serde::Serialize)]
+pub struct CoreCounters {
+    pub core: u16,
+    /// Heap allocations made by the core's thread.
+    pub allocations: u64,
+    /// Requests taken from clients.
+    pub requests: u64,
+    /// Record bytes sent to or received from other cores on behalf of clients.
+    pub forwarded_bytes: u64,
+    /// Connections served now.
+    pub connections: u64,
+    /// Partitions owned.
+    pub partitions: u64,
+}

@@ -1,0 +1,669 @@
+//! Decides on metadata changes. Lives on core 0; sans-io.
+//!
+//! Changes queue up here; one at a time is checked against the image and turned into metadata
+//! records. Its answer leaves only after (1) the records are durable in the metadata log and
+//! (2) every core has applied them, so that whatever the client does next, on whichever core,
+//! meets the new state. A change that is refused, or only validated, writes nothing.
+
+use std::collections::VecDeque;
+
+use highwater_base::limits::{PARTITIONS_PER_TOPIC_MAX, TOPIC_NAME_BYTES_MAX};
+use highwater_base::prng::Prng;
+use highwater_base::{CoreId, ErrorCode, TopicId};
+
+use super::image::{Image, Topic};
+use super::record::MetadataRecord;
+use super::{METADATA_TOPIC, METADATA_TOPIC_ID};
+
+/// Changes that may wait; beyond it a client is told to retry.
+pub const CHANGES_QUEUED_MAX: usize = 10_000;
+/// Producer ids handed to a core at a time (Kafka's block size).
+pub const PRODUCER_ID_BLOCK: i64 = 1000;
+
+/// A topic as it is named in a request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum TopicRef {
+    Name(String),
+    Id(TopicId),
+}
+
+/// A topic to create. -1 partitions or replicas ask for the broker's default (KIP-464).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct NewTopic {
+    pub name: String,
+    pub partitions: i32,
+    pub replication_factor: i32,
+    /// Manual assignment: partition index and broker ids.
+    pub assignments: Vec<(i32, Vec<i32>)>,
+    pub configs: Vec<(String, Option<String>)>,
+}
+
+/// One step of IncrementalAlterConfigs (KIP-339).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ConfigOperation {
+    Set,
+    Delete,
+    Append,
+    Subtract,
+    /// A number Kafka does not define.
+    Unknown(i8),
+}
+
+/// New configuration of one topic.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConfigChange {
+    pub topic: String,
+    pub operations: Vec<(String, ConfigOperation, Option<String>)>,
+    /// Start from no overrides (AlterConfigs) instead of from those in force.
+    pub replace: bool,
+}
+
+/// Broker ids per added partition.
+pub type Assignments = Vec<Vec<i32>>;
+
+/// What is asked of the controller.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Change {
+    CreateTopics {
+        topics: Vec<NewTopic>,
+        validate_only: bool,
+    },
+    DeleteTopics {
+        topics: Vec<TopicRef>,
+    },
+    CreatePartitions {
+        topics: Vec<(String, i32, Option<Assignments>)>,
+        validate_only: bool,
+    },
+    Configure {
+        changes: Vec<ConfigChange>,
+        validate_only: bool,
+    },
+    ProducerIds,
+}
+
+/// What came of one entry of a change.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Changed {
+    Created {
+        topic_id: TopicId,
+        partitions: u32,
+        overrides: Vec<(String, String)>,
+    },
+    Deleted {
+        topic_id: TopicId,
+        name: String,
+    },
+    Done,
+    ProducerIds {
+        first: i64,
+        count: i64,
+    },
+}
+
+/// Why one entry of a change was refused.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ChangeError {
+    pub code: ErrorCode,
+    pub message: String,
+}
+
+/// One result per entry of the change, in its order.
+pub type ChangeOutcome = Vec<Result<Changed, ChangeError>>;
+
+/// Who asked: the answer goes to this core under this ticket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Origin {
+    pub core: CoreId,
+    pub ticket: u64,
+}
+
+/// What the host of the controller does next.
+#[derive(Debug)]
+pub enum Step {
+    /// Append these to the metadata log; then call [`Controller::committed`] or
+    /// [`Controller::failed`].
+    Log(Vec<MetadataRecord>),
+    /// Send this answer.
+    Answer(Origin, ChangeOutcome),
+    /// Nothing to do now.
+    Idle,
+}
+
+#[derive(Debug)]
+struct InFlight {
+    origin: Origin,
+    outcome: ChangeOutcome,
+    cores_to_apply: usize,
+}
+
+/// Defaults for topics whose creator left them open.
+#[derive(Clone, Copy, Debug)]
+pub struct ControllerConfig {
+    pub node_id: i32,
+    pub num_partitions: i32,
+    pub cores: usize,
+    pub topics_max: usize,
+    pub partitions_max: usize,
+}
+
+/// The one place that changes metadata.
+#[derive(Debug)]
+pub struct Controller {
+    config: ControllerConfig,
+    ids: Prng,
+    queue: VecDeque<(Origin, Change)>,
+    in_flight: Option<InFlight>,
+}
+
+fn refuse<T>(code: ErrorCode, message: impl Into<String>) -> Result<T, ChangeError> {
+    Err(ChangeError {
+        code,
+        message: message.into(),
+    })
+}
+
+impl Controller {
+    /// A controller with nothing to do. `id_seed` is fresh randomness for topic ids.
+    #[must_use]
+    pub fn new(config: ControllerConfig, id_seed: u64) -> Controller {
+        Controller {
+            config,
+            ids: Prng::new(id_seed),
+            queue: VecDeque::new(),
+            in_flight: None,
+        }
+    }
+
+    /// Queues a change; a full queue answers at once.
+    pub fn submit(&mut self, origin: Origin, change: Change) -> Option<(Origin, ChangeOutcome)> {
+        if self.queue.len() >= CHANGES_QUEUED_MAX {
+            let entries = change.entries();
+            let error = ChangeError {
+                code: ErrorCode::RequestTimedOut,
+                message: format!("{CHANGES_QUEUED_MAX} metadata changes are waiting; try again"),
+            };
+            return Some((origin, vec![Err(error); entries]));
+        }
+        self.queue.push_back((origin, change));
+        None
+    }
+
+    /// The next thing to do. Call until it says `Idle`.
+    pub fn step(&mut self, image: &Image) -> Step {
+        if self.in_flight.is_some() {
+            return Step::Idle;
+        }
+        let Some((origin, change)) = self.queue.pop_front() else {
+            return Step::Idle;
+        };
+        let mut records = Vec::new();
+        let outcome = self.decide(&change, image, &mut records);
+        if records.is_empty() {
+            return Step::Answer(origin, outcome);
+        }
+        self.in_flight = Some(InFlight {
+            origin,
+            outcome,
+            cores_to_apply: self.config.cores,
+        });
+        Step::Log(records)
+    }
+
+    /// A core (this one included) has applied the records of the change in flight; the last one
+    /// releases the answer.
+    pub fn applied(&mut self) -> Option<(Origin, ChangeOutcome)> {
+        let in_flight = self.in_flight.as_mut()?;
+        in_flight.cores_to_apply = in_flight.cores_to_apply.saturating_sub(1);
+        if in_flight.cores_to_apply > 0 {
+            return None;
+        }
+        let done = self.in_flight.take()?;
+        Some((done.origin, done.outcome))
+    }
+
+    /// The metadata log could not take the change in flight; nothing has happened.
+    pub fn failed(&mut self, code: ErrorCode, message: &str) -> Option<(Origin, ChangeOutcome)> {
+        let done = self.in_flight.take()?;
+        let error = ChangeError {
+            code,
+            message: message.to_string(),
+        };
+        let outcome = done.outcome.iter().map(|_| Err(error.clone())).collect();
+        Some((done.origin, outcome))
+    }
+
+    fn decide(
+        &mut self,
+        change: &Change,
+        image: &Image,
+        records: &mut Vec<MetadataRecord>,
+    ) -> ChangeOutcome {
+        match change {
+            Change::CreateTopics {
+                topics,
+                validate_only,
+            } => {
+                let mut slot = image.next_core_slot();
+                let outcome = self.create_topics(topics, image, &mut slot, records);
+                if *validate_only {
+                    records.clear();
+                }
+                outcome
+            }
+            Change::DeleteTopics { topics } => delete_topics(topics, image, records),
+            Change::CreatePartitions {
+                topics,
+                validate_only,
+            } => {
+                let outcome = topics
+                    .iter()
+                    .map(|(name, total, assignments)| {
+                        let duplicates = topics.iter().filter(|other| other.0 == *name).count();
+                        self.create_partitions(name, *total, assignments, duplicates, image)
+                            .map(|record| {
+                                records.push(record);
+                                Changed::Done
+                            })
+                    })
+                    .collect();
+                if *validate_only {
+                    records.clear();
+                }
+                outcome
+            }
+            Change::Configure {
+                changes,
+                validate_only,
+            } => {
+                let outcome = changes
+                    .iter()
+                    .map(|change| {
+                        configure(change, image).map(|record| {
+                            records.push(record);
+                            Changed::Done
+                        })
+                    })
+                    .collect();
+                if *validate_only {
+                    records.clear();
+                }
+                outcome
+            }
+            Change::ProducerIds => {
+                let first = image.next_producer_id();
+                records.push(MetadataRecord::ProducerIds {
+                    next: first + PRODUCER_ID_BLOCK,
+                });
+                vec![Ok(Changed::ProducerIds {
+                    first,
+                    count: PRODUCER_ID_BLOCK,
+                })]
+            }
+        }
+    }
+
+    fn create_topics(
+        &mut self,
+        topics: &[NewTopic],
+        image: &Image,
+        slot: &mut u32,
+        records: &mut Vec<MetadataRecord>,
+    ) -> ChangeOutcome {
+        let mut partitions_added = 0usize;
+        topics
+            .iter()
+            .map(|topic| {
+                if topics
+                    .iter()
+                    .filter(|other| other.name == topic.name)
+                    .count()
+                    > 1
+                {
+                    return refuse(
+                        ErrorCode::InvalidRequest,
+                        format!("topic {} is named twice in the request", topic.name),
+                    );
+                }
+                let partitions = self.check_new_topic(topic, image)?;
+                partitions_added += partitions as usize;
+                if image.topic_count() + records.len() >= self.config.topics_max
+                    || image.partition_count() + partitions_added > self.config.partitions_max
+                {
+                    return refuse(
+                        ErrorCode::PolicyViolation,
+                        format!(
+                            "this node holds at most topics_max={} topics and partitions_max={} \
+                             partitions",
+                            self.config.topics_max, self.config.partitions_max
+                        ),
+                    );
+                }
+                let overrides = check_configs(&topic.configs, image)?;
+                let topic_id = self.new_topic_id(image);
+                records.push(MetadataRecord::Topic {
+                    topic_id: topic_id.0,
+                    name: topic.name.clone(),
+                    partitions,
+                    core_slot_base: *slot,
+                    config: overrides.clone(),
+                });
+                *slot = slot.wrapping_add(partitions);
+                Ok(Changed::Created {
+                    topic_id,
+                    partitions,
+                    overrides,
+                })
+            })
+            .collect()
+    }
+
+    fn check_new_topic(&self, topic: &NewTopic, image: &Image) -> Result<u32, ChangeError> {
+        check_topic_name(&topic.name)?;
+        if image.topic_by_name(&topic.name).is_some() {
+            let message = format!("topic '{}' already exists", topic.name);
+            return refuse(ErrorCode::TopicAlreadyExists, message);
+        }
+        if !topic.assignments.is_empty() {
+            return self.check_assignments(topic);
+        }
+        if topic.replication_factor != -1 && topic.replication_factor != 1 {
+            return refuse(
+                ErrorCode::InvalidReplicationFactor,
+                format!(
+                    "replication factor is {}; allowed is 1, the number of brokers",
+                    topic.replication_factor
+                ),
+            );
+        }
+        match topic.partitions {
+            -1 => Ok(self.config.num_partitions as u32),
+            n if n >= 1 && n as usize <= PARTITIONS_PER_TOPIC_MAX => Ok(n as u32),
+            n => refuse(
+                ErrorCode::InvalidPartitions,
+                format!("number of partitions is {n}; allowed is 1 to {PARTITIONS_PER_TOPIC_MAX}"),
+            ),
+        }
+    }
+
+    fn check_assignments(&self, topic: &NewTopic) -> Result<u32, ChangeError> {
+        if topic.partitions != -1 || topic.replication_factor != -1 {
+            return refuse(
+                ErrorCode::InvalidRequest,
+                "a manual assignment excludes number of partitions and replication factor",
+            );
+        }
+        let mut indexes: Vec<i32> = topic.assignments.iter().map(|(index, _)| *index).collect();
+        indexes.sort_unstable();
+        let consecutive = indexes
+            .iter()
+            .enumerate()
+            .all(|(at, index)| at as i32 == *index);
+        if !consecutive || indexes.len() > PARTITIONS_PER_TOPIC_MAX {
+            return refuse(
+                ErrorCode::InvalidReplicaAssignment,
+                "assigned partitions must be numbered from 0 without gaps",
+            );
+        }
+        for (index, brokers) in &topic.assignments {
+            self.check_brokers(*index, brokers)?;
+        }
+        Ok(indexes.len() as u32)
+    }
+
+    fn check_brokers(&self, index: i32, brokers: &[i32]) -> Result<(), ChangeError> {
+        if brokers == [self.config.node_id] {
+            return Ok(());
+        }
+        refuse(
+            ErrorCode::InvalidReplicaAssignment,
+            format!(
+                "partition {index} is assigned to brokers {brokers:?}; allowed is [{}]",
+                self.config.node_id
+            ),
+        )
+    }
+
+    fn create_partitions(
+        &self,
+        name: &str,
+        total: i32,
+        assignments: &Option<Assignments>,
+        mentions: usize,
+        image: &Image,
+    ) -> Result<MetadataRecord, ChangeError> {
+        if mentions > 1 {
+            let message = format!("topic {name} is named twice in the request");
+            return refuse(ErrorCode::InvalidRequest, message);
+        }
+        let topic = known_topic(name, image)?;
+        if total as i64 <= i64::from(topic.partitions) || total as usize > PARTITIONS_PER_TOPIC_MAX
+        {
+            return refuse(
+                ErrorCode::InvalidPartitions,
+                format!(
+                    "topic {name} has {} partitions, {total} were asked for; allowed is more, up \
+                     to {PARTITIONS_PER_TOPIC_MAX}",
+                    topic.partitions
+                ),
+            );
+        }
+        let added = total as usize - topic.partitions as usize;
+        if image.partition_count() + added > self.config.partitions_max {
+            let message = format!(
+                "this node holds at most {} partitions",
+                self.config.partitions_max
+            );
+            return refuse(ErrorCode::PolicyViolation, message);
+        }
+        if let Some(assignments) = assignments {
+            if assignments.len() != added {
+                return refuse(
+                    ErrorCode::InvalidReplicaAssignment,
+                    format!(
+                        "{added} partitions are added, {} assigned",
+                        assignments.len()
+                    ),
+                );
+            }
+            for (at, brokers) in assignments.iter().enumerate() {
+                self.check_brokers(topic.partitions as i32 + at as i32, brokers)?;
+            }
+        }
+        Ok(MetadataRecord::Partitions {
+            topic_id: topic.id.0,
+            total: total as u32,
+        })
+    }
+
+    fn new_topic_id(&mut self, image: &Image) -> TopicId {
+        loop {
+            let mut bytes = [0u8; 16];
+            self.ids.fill(&mut bytes);
+            // Version 4, variant 1 (RFC 9562), as Kafka's ids are.
+            bytes[6] = bytes[6] & 0x0f | 0x40;
+            bytes[8] = bytes[8] & 0x3f | 0x80;
+            let id = TopicId(bytes);
+            if id != METADATA_TOPIC_ID && !id.is_zero() && image.topic(id).is_none() {
+                return id;
+            }
+        }
+    }
+}
+
+impl Change {
+    /// Number of results its outcome has.
+    #[must_use]
+    pub fn entries(&self) -> usize {
+        match self {
+            Change::CreateTopics { topics, .. } => topics.len(),
+            Change::DeleteTopics { topics } => topics.len(),
+            Change::CreatePartitions { topics, .. } => topics.len(),
+            Change::Configure { changes, .. } => changes.len(),
+            Change::ProducerIds => 1,
+        }
+    }
+}
+
+/// Checks a topic name by Kafka's rules.
+///
+/// # Errors
+/// INVALID_TOPIC_EXCEPTION with what is allowed.
+pub fn check_topic_name(name: &str) -> Result<(), ChangeError> {
+    let legal = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');
+    let fits = !name.is_empty() && name.len() <= TOPIC_NAME_BYTES_MAX;
+    let special = name == "." || name == ".." || name == METADATA_TOPIC;
+    if fits && !special && name.bytes().all(legal) {
+        return Ok(());
+    }
+    refuse(
+        ErrorCode::InvalidTopicException,
+        format!(
+            "topic name {name:?} is invalid; allowed are 1 to {TOPIC_NAME_BYTES_MAX} of the \
+             characters a-z A-Z 0-9 . _ -, but not \".\", \"..\" or \"{METADATA_TOPIC}\""
+        ),
+    )
+}
+
+fn known_topic<'a>(name: &str, image: &'a Image) -> Result<&'a Topic, ChangeError> {
+    match image.topic_by_name(name) {
+        Some(topic) => Ok(topic),
+        None => refuse(
+            ErrorCode::UnknownTopicOrPartition,
+            format!("topic '{name}' does not exist"),
+        ),
+    }
+}
+
+fn check_configs(
+    configs: &[(String, Option<String>)],
+    image: &Image,
+) -> Result<Vec<(String, String)>, ChangeError> {
+    let mut parsed = image.defaults().clone();
+    let mut overrides: Vec<(String, String)> = Vec::new();
+    for (name, value) in configs {
+        // A null value means the default, as in Kafka.
+        let Some(value) = value else { continue };
+        if let Err(error) = parsed.set(name, value) {
+            return refuse(ErrorCode::InvalidConfig, error.to_string());
+        }
+        overrides.retain(|(known, _)| known != name);
+        overrides.push((name.clone(), value.trim().to_string()));
+    }
+    overrides.sort();
+    Ok(overrides)
+}
+
+fn delete_topics(
+    topics: &[TopicRef],
+    image: &Image,
+    records: &mut Vec<MetadataRecord>,
+) -> ChangeOutcome {
+    let mut doomed: Vec<TopicId> = Vec::new();
+    topics
+        .iter()
+        .map(|reference| {
+            let topic = match reference {
+                TopicRef::Name(name) => known_topic(name, image)?,
+                TopicRef::Id(id) => match image.topic(*id) {
+                    Some(topic) => topic,
+                    None => {
+                        let message = format!("there is no topic with id {id}");
+                        return refuse(ErrorCode::UnknownTopicId, message);
+                    }
+                },
+            };
+            if doomed.contains(&topic.id) {
+                let message = format!("topic {} is named twice in the request", topic.name);
+                return refuse(ErrorCode::InvalidRequest, message);
+            }
+            doomed.push(topic.id);
+            records.push(MetadataRecord::TopicDeleted {
+                topic_id: topic.id.0,
+            });
+            Ok(Changed::Deleted {
+                topic_id: topic.id,
+                name: topic.name.to_string(),
+            })
+        })
+        .collect()
+}
+
+fn configure(change: &ConfigChange, image: &Image) -> Result<MetadataRecord, ChangeError> {
+    let topic = known_topic(&change.topic, image)?;
+    let mut overrides = if change.replace {
+        Vec::new()
+    } else {
+        topic.overrides.clone()
+    };
+    for (name, operation, value) in &change.operations {
+        let known = crate::config::topic::find(name);
+        let Some(known) = known else {
+            let message = format!("unknown topic configuration {name}");
+            return refuse(ErrorCode::InvalidConfig, message);
+        };
+        let is_list = known.kind == crate::config::topic::ConfigType::List;
+        let current = overrides
+            .iter()
+            .find(|(key, _)| key == name)
+            .map_or_else(|| known.default.to_string(), |(_, value)| value.clone());
+        let wanted = match (operation, value) {
+            (ConfigOperation::Delete, _) | (ConfigOperation::Set, None) => None,
+            (ConfigOperation::Set, Some(value)) => Some(value.clone()),
+            (ConfigOperation::Unknown(number), _) => {
+                return refuse(
+                    ErrorCode::InvalidRequest,
+                    format!(
+                        "operation {number} on {name}; allowed are 0 set, 1 delete, 2 append, \
+                         3 subtract"
+                    ),
+                );
+            }
+            (_, _) if !is_list => {
+                return refuse(
+                    ErrorCode::InvalidRequest,
+                    format!("{name} is not a list; append and subtract are for lists"),
+                );
+            }
+            (ConfigOperation::Append, value) => Some(list_with(&current, value.as_deref(), true)),
+            (ConfigOperation::Subtract, value) => {
+                Some(list_with(&current, value.as_deref(), false))
+            }
+        };
+        overrides.retain(|(key, _)| key != name);
+        if let Some(wanted) = wanted {
+            overrides.push((name.clone(), wanted));
+        }
+    }
+    let pairs: Vec<(String, Option<String>)> = overrides
+        .into_iter()
+        .map(|(key, value)| (key, Some(value)))
+        .collect();
+    let config = check_configs(&pairs, image)?;
+    Ok(MetadataRecord::TopicConfig {
+        topic_id: topic.id.0,
+        config,
+    })
+}
+
+/// A comma-separated list with entries added or taken away.
+fn list_with(current: &str, entries: Option<&str>, add: bool) -> String {
+    let split = |text: &str| -> Vec<String> {
+        text.split(',')
+            .map(str::trim)
+            .filter(|part| !part.is_empty())
+            .map(String::from)
+            .collect()
+    };
+    let mut list = split(current);
+    for entry in split(entries.unwrap_or("")) {
+        list.retain(|known| *known != entry);
+        if add {
+            list.push(entry);
+        }
+    }
+    list.join(",")
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,189 @@
+use super::*;
+use crate::config::TopicConfig;
+
+const ORIGIN: Origin = Origin {
+    core: CoreId(0),
+    ticket: 1,
+};
+
+fn controller() -> (Controller, Image) {
+    let config = ControllerConfig {
+        node_id: 1,
+        num_partitions: 4,
+        cores: 2,
+        topics_max: 100,
+        partitions_max: 1000,
+    };
+    (
+        Controller::new(config, 42),
+        Image::new(TopicConfig::default()),
+    )
+}
+
+fn new_topic(name: &str, partitions: i32) -> NewTopic {
+    NewTopic {
+        name: name.to_string(),
+        partitions,
+        replication_factor: -1,
+        ..Default::default()
+    }
+}
+
+/// Runs a change to its end and returns the outcome.
+fn run(controller: &mut Controller, image: &mut Image, change: Change) -> ChangeOutcome {
+    assert!(controller.submit(ORIGIN, change).is_none());
+    match controller.step(image) {
+        Step::Answer(origin, outcome) => {
+            assert_eq!(origin, ORIGIN);
+            outcome
+        }
+        Step::Log(records) => {
+            for record in &records {
+                image.apply(record);
+            }
+            assert!(
+                controller.applied().is_none(),
+                "one core of two has applied"
+            );
+            controller.applied().expect("both cores have").1
+        }
+        Step::Idle => panic!("a queued change is work"),
+    }
+}
+
+fn create(topics: Vec<NewTopic>) -> Change {
+    Change::CreateTopics {
+        topics,
+        validate_only: false,
+    }
+}
+
+fn code(result: &Result<Changed, ChangeError>) -> ErrorCode {
+    result
+        .as_ref()
+        .map_or_else(|error| error.code, |_| ErrorCode::None)
+}
+
+#[test]
+fn topics_are_created_once_and_entries_fail_apart() {
+    let (mut controller, mut image) = controller();
+    let outcome = run(
+        &mut controller,
+        &mut image,
+        create(vec![
+            new_topic("a", -1),
+            new_topic("b/c", 1),
+            new_topic("d", 0),
+        ]),
+    );
+    let codes: Vec<ErrorCode> = outcome.iter().map(code).collect();
+    assert_eq!(
+        codes,
+        [
+            ErrorCode::None,
+            ErrorCode::InvalidTopicException,
+            ErrorCode::InvalidPartitions
+        ]
+    );
+    assert_eq!(image.topic_by_name("a").expect("created").partitions, 4);
+    let again = run(&mut controller, &mut image, create(vec![new_topic("a", 1)]));
+    assert_eq!(code(&again[0]), ErrorCode::TopicAlreadyExists);
+}
+
+#[test]
+fn validation_alone_changes_nothing() {
+    let (mut controller, mut image) = controller();
+    let change = Change::CreateTopics {
+        topics: vec![new_topic("a", 2)],
+        validate_only: true,
+    };
+    let outcome = run(&mut controller, &mut image, change);
+    assert_eq!(code(&outcome[0]), ErrorCode::None);
+    assert_eq!(image.topic_count(), 0);
+}
+
+#[test]
+fn a_recreated_topic_has_a_new_id() {
+    let (mut controller, mut image) = controller();
+    run(&mut controller, &mut image, create(vec![new_topic("a", 1)]));
+    let first = image.topic_by_name("a").expect("created").id;
+    let delete = Change::DeleteTopics {
+        topics: vec![TopicRef::Id(first)],
+    };
+    run(&mut controller, &mut image, delete);
+    run(&mut controller, &mut image, create(vec![new_topic("a", 1)]));
+    assert_ne!(image.topic_by_name("a").expect("created").id, first);
+}
+
+#[test]
+fn partitions_only_grow() {
+    let (mut controller, mut image) = controller();
+    run(&mut controller, &mut image, create(vec![new_topic("a", 3)]));
+    let grow = |total| Change::CreatePartitions {
+        topics: vec![("a".to_string(), total, None)],
+        validate_only: false,
+    };
+    assert_eq!(
+        code(&run(&mut controller, &mut image, grow(3))[0]),
+        ErrorCode::InvalidPartitions
+    );
+    assert_eq!(
+        code(&run(&mut controller, &mut image, grow(5))[0]),
+        ErrorCode::None
+    );
+    assert_eq!(image.topic_by_name("a").expect("exists").partitions, 5);
+}
+
+#[test]
+fn configuration_steps_build_on_what_is_in_force() {
+    let (mut controller, mut image) = controller();
+    run(&mut controller, &mut image, create(vec![new_topic("a", 1)]));
+    let set = |name: &str, operation, value: &str, replace| Change::Configure {
+        changes: vec![ConfigChange {
+            topic: "a".to_string(),
+            operations: vec![(name.to_string(), operation, Some(value.to_string()))],
+            replace,
+        }],
+        validate_only: false,
+    };
+    run(
+        &mut controller,
+        &mut image,
+        set("retention.ms", ConfigOperation::Set, "5", false),
+    );
+    run(
+        &mut controller,
+        &mut image,
+        set("segment.ms", ConfigOperation::Set, "7", false),
+    );
+    let topic = image.topic_by_name("a").expect("exists");
+    assert_eq!((topic.config.retention_ms, topic.config.segment_ms), (5, 7));
+    let outcome = run(
+        &mut controller,
+        &mut image,
+        set("cleanup.policy", ConfigOperation::Append, "compact", false),
+    );
+    assert_eq!(code(&outcome[0]), ErrorCode::InvalidConfig);
+    run(
+        &mut controller,
+        &mut image,
+        set("segment.ms", ConfigOperation::Set, "9", true),
+    );
+    let topic = image.topic_by_name("a").expect("exists");
+    assert_eq!(
+        (topic.config.retention_ms, topic.config.segment_ms),
+        (604_800_000, 9)
+    );
+}
+
+#[test]
+fn a_failed_log_write_is_told_and_leaves_nothing() {
+    let (mut controller, image) = controller();
+    controller.submit(ORIGIN, create(vec![new_topic("a", 1)]));
+    assert!(matches!(controller.step(&image), Step::Log(_)));
+    let (_, outcome) = controller
+        .failed(ErrorCode::KafkaStorageError, "disk full")
+        .expect("told");
+    assert_eq!(code(&outcome[0]), ErrorCode::KafkaStorageError);
+    assert!(matches!(controller.step(&image), Step::Idle));
+}

@@ -1,0 +1,450 @@
+//! Produce: from a checked batch to an answer that waits for the disk.
+//!
+//! A request becomes one [`PendingProduce`] with a result per partition. Partitions of this core
+//! are appended at once and wait in their partition's queue for the high-water mark; those of other
+//! cores are forwarded as slices of the received frame. When the last result is in, the answer
+//! leaves. Entries and their vectors are reused: steady state allocates nothing.
+
+use highwater_base::record_batch::{ATTRIBUTE_CONTROL, ATTRIBUTE_TRANSACTIONAL};
+use highwater_base::{BatchHeader, BatchHeaderError, CoreId, ErrorCode, Now, Offset, TopicId};
+use highwater_reactor::{ConnectionId, Outbox};
+use highwater_store::{AppendError, Appended, LogId};
+
+use crate::config::TopicConfig;
+use crate::message::{Message, ProducePart, ProduceResult};
+use crate::partition_table::Owner;
+use crate::shard::Shard;
+use crate::slab::Key;
+
+/// First Produce version that may carry zstd batches (KIP-110).
+const ZSTD_VERSION_MIN: i16 = 7;
+
+/// Who gets the answer.
+#[derive(Clone, Copy, Debug)]
+pub enum ProduceOrigin {
+    Client {
+        connection: ConnectionId,
+        sequence: u64,
+        version: i16,
+        correlation_id: i32,
+        /// acks=0: there is no answer, an error closes the connection.
+        silent: bool,
+    },
+    Core {
+        core: CoreId,
+        ticket: u64,
+    },
+}
+
+/// The partitions `first..first + count` of the results belong to this topic.
+#[derive(Clone, Copy, Debug)]
+pub struct TopicSpan {
+    pub topic_id: TopicId,
+    pub name_start: usize,
+    pub name_len: usize,
+    pub first: usize,
+    pub count: usize,
+}
+
+/// A produce request whose results are not all in.
+#[derive(Debug)]
+pub struct PendingProduce {
+    pub origin: ProduceOrigin,
+    pub remaining: usize,
+    pub topics: Vec<TopicSpan>,
+    pub names: Vec<u8>,
+    pub results: Vec<ProduceResult>,
+}
+
+/// A result that waits for its partition's high-water mark.
+#[derive(Clone, Copy, Debug)]
+pub struct ProduceWaiter {
+    pub end: Offset,
+    pub key: Key,
+    pub index: u32,
+}
+
+/// A batch that is refused: the code and, where it helps, what is allowed.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Refusal {
+    pub code: ErrorCode,
+    pub message: Option<String>,
+}
+
+impl Refusal {
+    fn new(code: ErrorCode, message: impl Into<String>) -> Refusal {
+        Refusal {
+            code,
+            message: Some(message.into()),
+        }
+    }
+}
+
+impl From<ErrorCode> for Refusal {
+    fn from(code: ErrorCode) -> Refusal {
+        Refusal {
+            code,
+            message: None,
+        }
+    }
+}
+
+/// Checks one partition's records of a produce request: exactly one whole, undamaged batch of
+/// format v2 that fits the topic's configuration.
+///
+/// # Errors
+/// The Kafka error for what is wrong, with a message.
+pub fn check_batch(
+    records: &[u8],
+    config: &TopicConfig,
+    version: i16,
+    now: Now,
+) -> Result<BatchHeader, Refusal> {
+    let header = BatchHeader::parse(records).map_err(|error| match error {
+        BatchHeaderError::Truncated { have: 0, .. } => Refusal::new(
+            ErrorCode::InvalidRecord,
+            "a produce request carries exactly one record batch per partition, this one is empty",
+        ),
+        BatchHeaderError::Magic(_) => Refusal::new(ErrorCode::InvalidRecord, error.to_string()),
+        _ => Refusal::new(ErrorCode::CorruptMessage, error.to_string()),
+    })?;
+    let total = header.total_bytes();
+    if total > config.max_message_bytes {
+        return Err(Refusal::new(
+            ErrorCode::MessageTooLarge,
+            format!(
+                "record batch of {total} bytes; max.message.bytes allows {}",
+                config.max_message_bytes
+            ),
+        ));
+    }
+    if total < records.len() {
+        return Err(Refusal::new(
+            ErrorCode::InvalidRecord,
+            "a produce request carries exactly one record batch per partition, this one has more",
+        ));
+    }
+    header
+        .verify_crc(records)
+        .map_err(|error| Refusal::new(ErrorCode::CorruptMessage, error.to_string()))?;
+    check_fields(&header, version)?;
+    check_timestamps(&header, config, now)?;
+    Ok(header)
+}
+
+fn check_fields(header: &BatchHeader, version: i16) -> Result<(), Refusal> {
+    if header.record_count < 1 || header.record_count != header.last_offset_delta + 1 {
+        return Err(Refusal::new(
+            ErrorCode::InvalidRecord,
+            format!(
+                "record batch holds {} records but its last offset delta is {}",
+                header.record_count, header.last_offset_delta
+            ),
+        ));
+    }
+    let codec = header.codec();
+    if codec > 4 || (codec == 4 && version < ZSTD_VERSION_MIN) {
+        return Err(Refusal::new(
+            ErrorCode::UnsupportedCompressionType,
+            format!(
+                "compression codec {codec} in produce version {version}; allowed are 0 to 3, and \
+                 4 (zstd) from version {ZSTD_VERSION_MIN}"
+            ),
+        ));
+    }
+    if header.attributes & ATTRIBUTE_CONTROL != 0 {
+        return Err(Refusal::new(
+            ErrorCode::InvalidRecord,
+            "clients may not write control batches",
+        ));
+    }
+    if header.attributes & ATTRIBUTE_TRANSACTIONAL != 0 {
+        return Err(Refusal::new(
+            ErrorCode::InvalidTxnState,
+            "transactions do not exist here yet",
+        ));
+    }
+    if header.is_idempotent() && (header.base_sequence < 0 || header.producer_epoch < 0) {
+        return Err(Refusal::new(
+            ErrorCode::InvalidRecord,
+            format!(
+                "producer id {} needs an epoch and a sequence, found {} and {}",
+                header.producer_id, header.producer_epoch, header.base_sequence
+            ),
+        ));
+    }
+    Ok(())
+}
+
+/// The header bounds every record's time: base is the first record's, max the latest.
+fn check_timestamps(header: &BatchHeader, config: &TopicConfig, now: Now) -> Result<(), Refusal> {
+    if config.log_append_time || header.max_timestamp < 0 {
+        return Ok(());
+    }
+    let latest = now.wall_ms.saturating_add(config.timestamp_after_max_ms);
+    let earliest = now.wall_ms.saturating_sub(config.timestamp_before_max_ms);
+    if header.max_timestamp > latest || header.base_timestamp.max(0) < earliest {
+        return Err(Refusal::new(
+            ErrorCode::InvalidTimestamp,
+            format!(
+                "timestamps {} to {} of the batch; message.timestamp.before.max.ms and \
+                 message.timestamp.after.max.ms allow {earliest} to {latest}",
+                header.base_timestamp, header.max_timestamp
+            ),
+        ));
+    }
+    Ok(())
+}
+
+fn refusal_of(error: &AppendError) -> Refusal {
+    let message = error.to_string();
+    let code = match error {
+        AppendError::OutOfOrderSequence { .. } => ErrorCode::OutOfOrderSequenceNumber,
+        AppendError::InvalidProducerEpoch { .. } => ErrorCode::InvalidProducerEpoch,
+        AppendError::TooLarge => ErrorCode::RecordListTooLarge,
+        AppendError::DiskFull | AppendError::Offline => ErrorCode::KafkaStorageError,
+        AppendError::Busy | AppendError::TooManyProducers => ErrorCode::NotEnoughReplicas,
+    };
+    Refusal {
+        code,
+        message: Some(message),
+    }
+}
+
+impl Shard {
+    /// Starts a request: an entry with room for its results.
+    pub(crate) fn new_produce(&mut self, origin: ProduceOrigin) -> PendingProduce {
+        let mut pending = self.produce_spares.pop().unwrap_or_else(|| PendingProduce {
+            origin,
+            remaining: 0,
+            topics: Vec::new(),
+            names: Vec::new(),
+            results: Vec::new(),
+        });
+        pending.origin = origin;
+        pending
+    }
+
+    /// Appends one partition's batch if this core owns it. Returns the append, or the result to
+    /// report at once.
+    pub(crate) fn append_batch(
+        &mut self,
+        now: Now,
+        log: LogId,
+        config: &TopicConfig,
+        version: i16,
+        records: &[u8],
+    ) -> Result<Appended, Refusal> {
+        let header = check_batch(records, config, version, now)?;
+        let append_time = config.log_append_time.then_some(now.wall_ms);
+        self.store
+            .append(log, now, &header, records, append_time)
+            .map_err(|error| refusal_of(&error))
+    }
+
+    /// Settles or queues the result of an append that went through.
+    fn await_append(&mut self, log: LogId, key: Key, index: u32, appended: &Appended) {
+        let log_start = self.store.log_start(log).0;
+        let durable = self.store.high_watermark(log) >= appended.next_offset;
+        let Some(pending) = self.produces.get_mut(key) else {
+            return;
+        };
+        let result = &mut pending.results[index as usize];
+        result.base_offset = appended.base_offset.0;
+        result.log_append_time = appended.log_append_time;
+        result.log_start = log_start;
+        if durable {
+            pending.remaining -= 1;
+        } else {
+            let waiter = ProduceWaiter {
+                end: appended.next_offset,
+                key,
+                index,
+            };
+            self.partitions[log.0 as usize]
+                .produce_waiters
+                .push_back(waiter);
+        }
+    }
+
+    fn refuse_part(&mut self, key: Key, index: u32, refusal: Refusal) {
+        let Some(pending) = self.produces.get_mut(key) else {
+            return;
+        };
+        let result = &mut pending.results[index as usize];
+        result.error = refusal.code;
+        result.message = refusal.message;
+        pending.remaining -= 1;
+    }
+
+    /// Appends one part of a pending request on this core, or records why not.
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "the part's whole context, borrowed from the frame"
+    )]
+    pub(crate) fn produce_here(
+        &mut self,
+        now: Now,
+        key: Key,
+        index: u32,
+        log: LogId,
+        config: &TopicConfig,
+        version: i16,
+        records: &[u8],
+    ) {
+        match self.append_batch(now, log, config, version, records) {
+            Ok(appended) => self.await_append(log, key, index, &appended),
+            Err(refusal) => {
+                tracing::debug!(code = refusal.code.kafka_name(), message = ?refusal.message,
+                    "batch refused");
+                self.refuse_part(key, index, refusal);
+            }
+        }
+    }
+
+    /// Records an error for one part.
+    pub(crate) fn produce_error(&mut self, key: Key, index: u32, code: ErrorCode) {
+        self.refuse_part(key, index, Refusal::from(code));
+    }
+
+    /// Answers the request if its last result is in.
+    pub(crate) fn finish_produce(&mut self, key: Key, out: &mut Outbox<Message>) {
+        if self
+            .produces
+            .get_mut(key)
+            .is_none_or(|pending| pending.remaining > 0)
+        {
+            return;
+        }
+        let Some(mut pending) = self.produces.remove(key) else {
+            return;
+        };
+        match pending.origin {
+            ProduceOrigin::Client { .. } => self.answer_produce(&pending, out),
+            ProduceOrigin::Core { core, ticket } => {
+                let results = std::mem::take(&mut pending.results);
+                out.mail(core, Message::ProduceDone { ticket, results });
+            }
+        }
+        pending.topics.clear();
+        pending.names.clear();
+        pending.results.clear();
+        self.produce_spares.push(pending);
+    }
+
+    /// A partition's high-water mark has moved: everything below it is acknowledged.
+    pub(crate) fn acknowledge(&mut self, log: LogId, upto: Offset, out: &mut Outbox<Message>) {
+        while let Some(waiter) = self.partitions[log.0 as usize]
+            .produce_waiters
+            .front()
+            .copied()
+        {
+            if waiter.end > upto {
+                break;
+            }
+            self.partitions[log.0 as usize].produce_waiters.pop_front();
+            if let Some(pending) = self.produces.get_mut(waiter.key) {
+                pending.remaining -= 1;
+            }
+            self.finish_produce(waiter.key, out);
+        }
+    }
+
+    /// Appends from an offset on were dropped: whoever waits for them hears a retriable error.
+    pub(crate) fn fail_appends(&mut self, log: LogId, from: Offset, out: &mut Outbox<Message>) {
+        let waiters = std::mem::take(&mut self.partitions[log.0 as usize].produce_waiters);
+        for waiter in waiters {
+            if waiter.end <= from {
+                self.partitions[log.0 as usize]
+                    .produce_waiters
+                    .push_back(waiter);
+                continue;
+            }
+            let refusal = Refusal::new(
+                ErrorCode::KafkaStorageError,
+                "the disk is full; the broker takes records again as soon as there is room",
+            );
+            if let Some(pending) = self.produces.get_mut(waiter.key) {
+                let result = &mut pending.results[waiter.index as usize];
+                result.base_offset = -1;
+                result.log_append_time = -1;
+                result.log_start = -1;
+            }
+            self.refuse_part(waiter.key, waiter.index, refusal);
+            self.finish_produce(waiter.key, out);
+        }
+    }
+
+    /// Another core sends batches for partitions of this one.
+    pub(crate) fn produce_for(
+        &mut self,
+        now: Now,
+        core: CoreId,
+        ticket: u64,
+        parts: &[ProducePart],
+        out: &mut Outbox<Message>,
+    ) {
+        let mut pending = self.new_produce(ProduceOrigin::Core { core, ticket });
+        pending.remaining = parts.len();
+        pending.results.extend(
+            parts
+                .iter()
+                .map(|part| ProduceResult::pending(part.index, part.partition)),
+        );
+        let key = self.produces.insert(pending);
+        for (at, part) in parts.iter().enumerate() {
+            let at = at as u32;
+            self.counters.forwarded_bytes += part.records.len() as u64;
+            let Some(entry) = self.table.by_id(part.topic_id).cloned() else {
+                self.produce_error(key, at, ErrorCode::UnknownTopicOrPartition);
+                continue;
+            };
+            match entry.owner(part.partition, self.cores) {
+                Some(Owner::Here(log)) => {
+                    let records = part.records.bytes();
+                    self.produce_here(now, key, at, log, &entry.config, part.version, records);
+                }
+                Some(Owner::Elsewhere(_)) | None => {
+                    self.produce_error(key, at, ErrorCode::NotLeaderOrFollower);
+                }
+            }
+        }
+        self.finish_produce(key, out);
+    }
+
+    /// Another core has settled the parts that were forwarded to it.
+    pub(crate) fn produce_done(
+        &mut self,
+        ticket: u64,
+        results: Vec<ProduceResult>,
+        out: &mut Outbox<Message>,
+    ) {
+        let key = Key::from_ticket(ticket);
+        if let Some(pending) = self.produces.get_mut(key) {
+            for result in results {
+                let index = result.index as usize;
+                if let Some(place) = pending.results.get_mut(index) {
+                    *place = result;
+                    pending.remaining -= 1;
+                }
+            }
+        }
+        self.finish_produce(key, out);
+    }
+}
+
+impl ProduceResult {
+    /// A result that is not in yet.
+    #[must_use]
+    pub fn pending(index: u32, partition: i32) -> ProduceResult {
+        ProduceResult {
+            index,
+            partition,
+            error: ErrorCode::None,
+            message: None,
+            base_offset: -1,
+            log_append_time: -1,
+            log_start: -1,
+        }
+    }
+}

@@ -1,0 +1,387 @@
+//! Questions to single partitions: ListOffsets, OffsetForLeaderEpoch, DeleteRecords.
+//!
+//! A request gathers one answer per partition ([`Gather`]); each question runs on the core that
+//! owns the partition and may have to wait for the disk there.
+
+use highwater_base::{CoreId, Epoch, ErrorCode, Now, Offset, TopicId};
+use highwater_reactor::{ConnectionId, Outbox};
+use highwater_store::{LogId, Lookup};
+use highwater_wire::ApiKey;
+
+use crate::message::{Message, Query, QueryResult};
+use crate::partition_table::Owner;
+use crate::shard::Shard;
+use crate::slab::Key;
+use crate::timestamp_lookup::{Wanted, search};
+
+/// ListOffsets: the high-water mark.
+pub const LATEST: i64 = -1;
+/// ListOffsets: the log start.
+pub const EARLIEST: i64 = -2;
+/// ListOffsets: the record with the largest timestamp (KIP-734).
+pub const MAX_TIMESTAMP: i64 = -3;
+/// ListOffsets: the first offset on local disks (KIP-405).
+pub const EARLIEST_LOCAL: i64 = -4;
+/// ListOffsets: the last offset in tiered storage (KIP-1005); there is none.
+pub const LATEST_TIERED: i64 = -5;
+/// ListOffsets: the first offset not yet uploaded (KIP-1023); there is none.
+pub const EARLIEST_PENDING_UPLOAD: i64 = -6;
+
+/// A request that waits for answers of partitions.
+#[derive(Debug)]
+pub struct Gather {
+    pub connection: ConnectionId,
+    pub sequence: u64,
+    pub api_key: ApiKey,
+    pub version: i16,
+    pub correlation_id: i32,
+    /// The request's body, decoded again when the answer is put together.
+    pub body: Vec<u8>,
+    /// One per partition, in the order of the request.
+    pub results: Vec<QueryResult>,
+    pub remaining: usize,
+}
+
+/// Who asked one question.
+#[derive(Clone, Copy, Debug)]
+pub enum QueryOrigin {
+    Here {
+        gather: Key,
+        index: u32,
+    },
+    Core {
+        core: CoreId,
+        ticket: u64,
+        index: u32,
+    },
+}
+
+/// A question that waits for a disk read.
+#[derive(Debug)]
+pub struct PendingLookup {
+    pub origin: QueryOrigin,
+    pub log: LogId,
+    pub wanted: Wanted,
+}
+
+/// A DeleteRecords that waits for the ledger.
+#[derive(Debug)]
+pub struct PendingTrim {
+    pub origin: QueryOrigin,
+    pub offset: Offset,
+}
+
+impl Shard {
+    /// Asks all questions of a request. `parts` are topic, partition and question in order; a topic
+    /// that does not exist is `Err`.
+    pub(crate) fn gather(
+        &mut self,
+        now: Now,
+        mut gather: Gather,
+        parts: Vec<(Result<TopicId, ErrorCode>, i32, Query)>,
+        out: &mut Outbox<Message>,
+    ) {
+        gather.remaining = parts.len();
+        gather.results = vec![QueryResult::Error(ErrorCode::None); parts.len()];
+        let key = self.gathers.insert(gather);
+        if parts.is_empty() {
+            self.finish_gather(key, out);
+        }
+        for (index, (topic, partition, query)) in parts.into_iter().enumerate() {
+            let index = index as u32;
+            let origin = QueryOrigin::Here { gather: key, index };
+            let owner = topic.and_then(|topic_id| {
+                let owner = self
+                    .table
+                    .by_id(topic_id)
+                    .and_then(|e| e.owner(partition, self.cores));
+                owner
+                    .map(|owner| (topic_id, owner))
+                    .ok_or(ErrorCode::UnknownTopicOrPartition)
+            });
+            match owner {
+                Err(code) => self.answer_query(origin, QueryResult::Error(code), out),
+                Ok((_, Owner::Here(log))) => self.run_query(now, origin, log, &query, out),
+                Ok((topic_id, Owner::Elsewhere(core))) => {
+                    let ticket = key.to_ticket();
+                    out.mail(
+                        core,
+                        Message::Query {
+                            ticket,
+                            index,
+                            topic_id,
+                            partition,
+                            query,
+                        },
+                    );
+                }
+            }
+        }
+    }
+
+    /// Another core asks a partition of this one.
+    pub(crate) fn query_for(
+        &mut self,
+        now: Now,
+        origin: QueryOrigin,
+        topic_id: TopicId,
+        partition: i32,
+        query: &Query,
+        out: &mut Outbox<Message>,
+    ) {
+        let owner = self
+            .table
+            .by_id(topic_id)
+            .and_then(|e| e.owner(partition, self.cores));
+        match owner {
+            Some(Owner::Here(log)) => self.run_query(now, origin, log, query, out),
+            Some(Owner::Elsewhere(_)) | None => {
+                let result = QueryResult::Error(ErrorCode::NotLeaderOrFollower);
+                self.answer_query(origin, result, out);
+            }
+        }
+    }
+
+    fn run_query(
+        &mut self,
+        _now: Now,
+        origin: QueryOrigin,
+        log: LogId,
+        query: &Query,
+        out: &mut Outbox<Message>,
+    ) {
+        let result = match *query {
+            Query::ListOffset {
+                timestamp,
+                leader_epoch,
+            } => match self.check_leader_epoch(log, leader_epoch) {
+                Err(code) => Some(QueryResult::Error(code)),
+                Ok(()) => self.list_offset(origin, log, timestamp, out),
+            },
+            Query::EpochEnd {
+                epoch,
+                current_epoch,
+            } => Some(match self.check_leader_epoch(log, current_epoch) {
+                Err(code) => QueryResult::Error(code),
+                Ok(()) => self.epoch_end(log, epoch),
+            }),
+            Query::DeleteRecords { offset } => self.delete_records(origin, log, offset, out),
+        };
+        if let Some(result) = result {
+            self.answer_query(origin, result, out);
+        }
+    }
+
+    fn epoch_end(&self, log: LogId, epoch: i32) -> QueryResult {
+        let unknown = QueryResult::EpochEnd { epoch: -1, end: -1 };
+        let Ok(wanted) = u32::try_from(epoch) else {
+            return unknown;
+        };
+        if wanted > self.store.epoch(log).0 {
+            return unknown;
+        }
+        match self.store.epoch_end(log, Epoch(wanted)) {
+            Some((found, end)) => QueryResult::EpochEnd {
+                epoch: found.as_leader_epoch(),
+                end: end.0,
+            },
+            None => unknown,
+        }
+    }
+
+    fn list_offset(
+        &mut self,
+        origin: QueryOrigin,
+        log: LogId,
+        timestamp: i64,
+        out: &mut Outbox<Message>,
+    ) -> Option<QueryResult> {
+        let leader_epoch = self.store.epoch(log).as_leader_epoch();
+        let at = |offset: Offset| QueryResult::Offset {
+            offset: offset.0,
+            timestamp: -1,
+            leader_epoch,
+        };
+        let none = QueryResult::Offset {
+            offset: -1,
+            timestamp: -1,
+            leader_epoch: -1,
+        };
+        let wanted = match timestamp {
+            LATEST => return Some(at(self.store.high_watermark(log))),
+            EARLIEST | EARLIEST_LOCAL => return Some(at(self.store.log_start(log))),
+            LATEST_TIERED | EARLIEST_PENDING_UPLOAD => return Some(none),
+            MAX_TIMESTAMP => Wanted::Largest,
+            timestamp if timestamp >= 0 => Wanted::AtOrAfter(timestamp),
+            _ => return Some(QueryResult::Error(ErrorCode::UnsupportedVersion)),
+        };
+        let key = self.lookups.insert(PendingLookup {
+            origin,
+            log,
+            wanted,
+        });
+        let ticket = key.to_ticket();
+        let lookup = match wanted {
+            Wanted::Largest => self.store.find_max_timestamp(log, ticket, out.disk()),
+            Wanted::AtOrAfter(timestamp) => {
+                self.store
+                    .find_timestamp(log, timestamp, ticket, out.disk())
+            }
+        };
+        match lookup {
+            Lookup::Pending => None,
+            Lookup::Busy => {
+                // Retriable: too many look-ups are under way, or the tail cache is exhausted.
+                self.lookups.remove(key);
+                Some(QueryResult::Error(ErrorCode::LeaderNotAvailable))
+            }
+            Lookup::Empty => {
+                self.lookups.remove(key);
+                Some(none)
+            }
+            Lookup::Ready(slice) => {
+                self.lookups.remove(key);
+                Some(self.search_batches(log, wanted, slice.bytes()))
+            }
+        }
+    }
+
+    fn search_batches(&self, log: LogId, wanted: Wanted, bytes: &[u8]) -> QueryResult {
+        match search(
+            bytes,
+            wanted,
+            self.store.log_start(log),
+            self.store.high_watermark(log),
+        ) {
+            Some(found) => QueryResult::Offset {
+                offset: found.offset,
+                timestamp: found.timestamp,
+                leader_epoch: found.leader_epoch,
+            },
+            None => QueryResult::Offset {
+                offset: -1,
+                timestamp: -1,
+                leader_epoch: -1,
+            },
+        }
+    }
+
+    /// The bytes of a timestamp look-up have been read.
+    pub(crate) fn lookup_read(
+        &mut self,
+        lookup: u64,
+        bytes: Result<&[u8], highwater_base::disk::DiskError>,
+        out: &mut Outbox<Message>,
+    ) {
+        let Some(pending) = self.lookups.remove(Key::from_ticket(lookup)) else {
+            return;
+        };
+        let result = match bytes {
+            Ok(bytes) => self.search_batches(pending.log, pending.wanted, bytes),
+            Err(error) => {
+                tracing::error!(%error, "timestamp look-up could not read its segment");
+                QueryResult::Error(ErrorCode::KafkaStorageError)
+            }
+        };
+        self.answer_query(pending.origin, result, out);
+    }
+
+    fn delete_records(
+        &mut self,
+        origin: QueryOrigin,
+        log: LogId,
+        offset: i64,
+        out: &mut Outbox<Message>,
+    ) -> Option<QueryResult> {
+        let high_watermark = self.store.high_watermark(log);
+        let offset = if offset == -1 {
+            high_watermark
+        } else {
+            Offset(offset)
+        };
+        if offset.0 < 0 || offset > high_watermark {
+            return Some(QueryResult::Error(ErrorCode::OffsetOutOfRange));
+        }
+        if offset <= self.store.log_start(log) {
+            return Some(QueryResult::LogStart(self.store.log_start(log)));
+        }
+        match self.store.delete_records(log, offset, out.disk()) {
+            Ok(()) => {
+                self.partitions[log.0 as usize]
+                    .trims
+                    .push(PendingTrim { origin, offset });
+                None
+            }
+            Err(_) => Some(QueryResult::Error(ErrorCode::OffsetOutOfRange)),
+        }
+    }
+
+    /// A log start is durable: DeleteRecords up to it are done.
+    pub(crate) fn log_start_moved(
+        &mut self,
+        log: LogId,
+        offset: Offset,
+        out: &mut Outbox<Message>,
+    ) {
+        let trims = std::mem::take(&mut self.partitions[log.0 as usize].trims);
+        for trim in trims {
+            if trim.offset <= offset {
+                self.answer_query(trim.origin, QueryResult::LogStart(offset), out);
+            } else {
+                self.partitions[log.0 as usize].trims.push(trim);
+            }
+        }
+    }
+
+    /// Sends one answer to whoever asked.
+    pub(crate) fn answer_query(
+        &mut self,
+        origin: QueryOrigin,
+        result: QueryResult,
+        out: &mut Outbox<Message>,
+    ) {
+        match origin {
+            QueryOrigin::Core {
+                core,
+                ticket,
+                index,
+            } => {
+                out.mail(
+                    core,
+                    Message::QueryDone {
+                        ticket,
+                        index,
+                        result,
+                    },
+                );
+            }
+            QueryOrigin::Here { gather, index } => self.query_done(gather, index, result, out),
+        }
+    }
+
+    /// One answer is in; the last one releases the response.
+    pub(crate) fn query_done(
+        &mut self,
+        key: Key,
+        index: u32,
+        result: QueryResult,
+        out: &mut Outbox<Message>,
+    ) {
+        let Some(gather) = self.gathers.get_mut(key) else {
+            return;
+        };
+        if let Some(place) = gather.results.get_mut(index as usize) {
+            *place = result;
+            gather.remaining -= 1;
+        }
+        if gather.remaining == 0 {
+            self.finish_gather(key, out);
+        }
+    }
+
+    fn finish_gather(&mut self, key: Key, out: &mut Outbox<Message>) {
+        if let Some(gather) = self.gathers.remove(key) {
+            self.answer_gather(&gather, out);
+        }
+    }
+}

@@ -1,0 +1,113 @@
+//! `highwater serve`: one node, from its configuration to a clean stop.
+
+use std::io::Write;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use highwater_base::CoreId;
+use highwater_reactor::{DiskProbe, OsBootDisk};
+
+use crate::boot::{self, BootError, ShardFactory};
+use crate::config::{Advertise, NodeConfig};
+use crate::shard::NodeIdentity;
+
+/// Runs a node until it is told to stop. `ready` is called once clients can connect.
+///
+/// # Errors
+/// A start or a stop that failed, in a sentence that says what to do.
+pub fn serve(
+    config: NodeConfig,
+    ready: impl FnOnce(&NodeConfig, SocketAddr) + Send,
+) -> Result<(), BootError> {
+    let say = |error: &dyn std::fmt::Display| BootError(error.to_string());
+    highwater_reactor::check_io_uring().map_err(|error| say(&error))?;
+    let _lock = highwater_reactor::lock_data_dir(&config.data_dir).map_err(|error| say(&error))?;
+    let probe = highwater_reactor::probe_disk(&config.data_dir).map_err(|error| say(&error))?;
+    describe_disk(&probe);
+
+    let mut disk = OsBootDisk::new(&config.data_dir, probe.direct_io);
+    let mut superblock = boot::open_superblock(&mut disk, &config.data_dir, config.node_id)?;
+    let clean = superblock.clean_shutdown;
+    let cores = core_count(&config)?;
+    let listen = boot::choose_port(config.listen_address().map_err(|error| say(&error))?)?;
+    let config = Arc::new(config);
+    let identity = NodeIdentity {
+        cluster_id: superblock.cluster_id,
+        advertised: config.advertised_address(listen),
+        config: Arc::clone(&config),
+        cores,
+    };
+    let factory = ShardFactory::new(identity, &disk, &probe, clean)?;
+    superblock
+        .mark_running(&mut disk)
+        .map_err(|error| say(&error))?;
+
+    let reactor = boot::reactor_config(&config, &probe, cores, listen)?;
+    let cleanup_dir = config.data_dir.clone();
+    let direct_io = probe.direct_io;
+    let told = Arc::clone(&config);
+    highwater_reactor::run(
+        reactor,
+        move |core: CoreId| factory.make(core),
+        move |addresses| {
+            // Every core's new ledger is durable: those of cores that are no more can go.
+            let mut disk = OsBootDisk::new(&cleanup_dir, direct_io);
+            if let Err(error) = highwater_store::remove_orphans(&mut disk, cores) {
+                tracing::warn!(%error, "ledgers of former cores stay behind");
+            }
+            let address = addresses.first().copied().unwrap_or(listen);
+            announce(&told, cores, address);
+            ready(&told, address);
+        },
+    )
+    .map_err(|error| say(&error))?;
+    superblock
+        .mark_clean(&mut disk)
+        .map_err(|error| say(&error))?;
+    Ok(())
+}
+
+/// The number of shards: what is configured, or one per CPU.
+fn core_count(config: &NodeConfig) -> Result<usize, BootError> {
+    let available = std::thread::available_parallelism()
+        .map_err(|error| BootError(format!("cannot count CPUs: {error}; set cores = N")))?
+        .get();
+    Ok(if config.cores == 0 {
+        available
+    } else {
+        config.cores
+    })
+}
+
+fn describe_disk(probe: &DiskProbe) {
+    if !probe.direct_io {
+        tracing::warn!(
+            filesystem = %probe.filesystem,
+            "this filesystem refuses O_DIRECT: writes are buffered and flushed, slower but as safe; \
+             use ext4 or XFS on a local disk for full speed"
+        );
+    }
+    tracing::info!(
+        device = %probe.device,
+        filesystem = %probe.filesystem,
+        write_cache = ?probe.write_cache,
+        fua = probe.fua,
+        barrier = ?boot::barrier_for(probe),
+        "durability barrier chosen"
+    );
+}
+
+/// The line scripts wait for: it contains `ready`.
+fn announce(config: &NodeConfig, cores: usize, address: SocketAddr) {
+    let mode = match config.advertise {
+        Advertise::Node => "",
+        Advertise::Core => ", direct ports follow",
+    };
+    let mut out = std::io::stdout().lock();
+    let line = format!(
+        "highwater: ready on {address} with {cores} core(s), data in {}{mode}\n",
+        config.data_dir.display()
+    );
+    // A closed stdout is no reason to stop serving.
+    let _ = out.write_all(line.as_bytes()).and_then(|()| out.flush());
+}

@@ -1,0 +1,579 @@
+//! The shard: one core's share of the broker, a state machine the reactor steps.
+//!
+//! It owns its partitions, its connections and everything pending; it talks to other shards by
+//! [`Message`] only. This file has the state and the dispatch; what happens is in `produce`,
+//! `fetch`, `query`, `metadata_log` and one file per API under `handlers`.
+
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BinaryHeap, VecDeque};
+use std::sync::Arc;
+
+use highwater_base::disk::DiskCompletion;
+use highwater_base::{ClusterId, CoreId, Epoch, ErrorCode, Now, TopicId};
+use highwater_reactor::{
+    CloseReason, ConnectionId, ConnectionInfo, Frame, FrameVerdict, Outbox, SendPiece, Service,
+    UserSignal,
+};
+use highwater_store::{LogId, ReadPiece, Store, StoreEvent};
+
+use crate::config::{Advertise, NodeConfig};
+use crate::connection::{Answer, Connection, Travelling};
+use crate::fetch::foreign_files::ForeignFiles;
+use crate::fetch::{FetchWaiter, PendingFetch};
+use crate::message::{CoreCounters, Message};
+use crate::metadata::Image;
+use crate::metadata::controller::Origin;
+use crate::metadata::image::LookupMap;
+use crate::metadata_log::{MetadataLeader, PendingChange};
+use crate::partition_table::PartitionTable;
+use crate::produce::{PendingProduce, ProduceWaiter};
+use crate::producer_ids::ProducerIds;
+use crate::query::{Gather, PendingLookup, PendingTrim, QueryOrigin};
+use crate::slab::{Key, Slab};
+
+/// Leader epoch of a partition before any election: a single node never changes it.
+pub const INITIAL_EPOCH: Epoch = Epoch(0);
+
+/// What a shard keeps beside a log: who waits for it.
+#[derive(Debug, Default)]
+pub struct Partition {
+    pub produce_waiters: VecDeque<ProduceWaiter>,
+    pub fetch_waiters: Vec<FetchWaiter>,
+    pub trims: Vec<PendingTrim>,
+}
+
+/// What every shard of a node knows of the node.
+#[derive(Clone, Debug)]
+pub struct NodeIdentity {
+    pub cluster_id: ClusterId,
+    pub config: Arc<NodeConfig>,
+    /// Host and port told to clients.
+    pub advertised: (String, u16),
+    pub cores: usize,
+}
+
+/// A broker as clients see it: the node, or in direct mode one of its cores.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AdvertisedBroker {
+    pub id: i32,
+    pub host: String,
+    pub port: u16,
+}
+
+impl NodeIdentity {
+    fn direct_cores(&self) -> usize {
+        self.cores.min(self.config.direct_cores_max).max(1)
+    }
+
+    /// The brokers clients are told of.
+    #[must_use]
+    pub fn brokers(&self) -> Vec<AdvertisedBroker> {
+        let (host, port) = &self.advertised;
+        match self.config.advertise {
+            Advertise::Node => vec![AdvertisedBroker {
+                id: self.config.node_id,
+                host: host.clone(),
+                port: *port,
+            }],
+            Advertise::Core => (0..self.direct_cores())
+                .map(|core| AdvertisedBroker {
+                    id: self.broker_of(CoreId(core as u16)),
+                    host: host.clone(),
+                    port: port.saturating_add(1 + core as u16),
+                })
+                .collect(),
+        }
+    }
+
+    /// The broker id that leads the partitions of a core.
+    #[must_use]
+    pub fn broker_of(&self, core: CoreId) -> i32 {
+        match self.config.advertise {
+            Advertise::Node => self.config.node_id,
+            Advertise::Core => {
+                let shown = usize::from(core.0) % self.direct_cores();
+                self.config.node_id * 1000 + shown as i32
+            }
+        }
+    }
+
+    /// The broker that clients send administrative requests to; any takes them.
+    #[must_use]
+    pub fn controller_id(&self) -> i32 {
+        self.broker_of(CoreId(0))
+    }
+}
+
+/// One core's share of the broker.
+pub struct Shard {
+    pub(crate) core: CoreId,
+    pub(crate) cores: usize,
+    pub(crate) node: NodeIdentity,
+    pub(crate) image: Image,
+    pub(crate) store: Store,
+    pub(crate) table: PartitionTable,
+    pub(crate) partitions: Vec<Partition>,
+    /// Only on core 0.
+    pub(crate) leader: Option<MetadataLeader>,
+
+    pub(crate) connections: LookupMap<ConnectionId, Connection>,
+    pub(crate) produces: Slab<PendingProduce>,
+    pub(crate) produce_spares: Vec<PendingProduce>,
+    pub(crate) fetches: Slab<PendingFetch>,
+    pub(crate) fetch_spares: Vec<PendingFetch>,
+    pub(crate) fetch_deadlines: BinaryHeap<Reverse<(u64, Key)>>,
+    pub(crate) woken_fetches: Vec<Key>,
+    pub(crate) foreign_watches: BTreeMap<(CoreId, u64), Vec<LogId>>,
+    pub(crate) foreign_files: ForeignFiles,
+    pub(crate) read_pieces: Vec<ReadPiece>,
+    pub(crate) answer_spares: Vec<Vec<SendPiece>>,
+    pub(crate) gathers: Slab<Gather>,
+    pub(crate) lookups: Slab<PendingLookup>,
+    pub(crate) changes: Slab<PendingChange>,
+    pub(crate) producer_ids: ProducerIds,
+    pub(crate) next_session_id: i32,
+    /// The name of a topic that a request gives by id.
+    pub(crate) no_name: Arc<str>,
+    pub(crate) told_spare: Vec<bool>,
+    pub(crate) counters: CoreCounters,
+    counters_gathered: Vec<CoreCounters>,
+    moving: Vec<ConnectionId>,
+    events: Vec<StoreEvent>,
+    stopping: bool,
+}
+
+/// What recovery hands to a new shard.
+pub struct ShardParts {
+    pub core: CoreId,
+    pub node: NodeIdentity,
+    pub image: Image,
+    pub store: Store,
+    pub table: PartitionTable,
+    pub logs: Vec<LogId>,
+    pub leader: Option<MetadataLeader>,
+    pub metadata_records_replayed: usize,
+}
+
+impl Shard {
+    /// A shard over what recovery found.
+    #[must_use]
+    pub fn new(parts: ShardParts, now: Now) -> Shard {
+        let mut shard = Shard {
+            core: parts.core,
+            cores: parts.node.cores,
+            node: parts.node,
+            image: parts.image,
+            store: parts.store,
+            table: parts.table,
+            partitions: Vec::new(),
+            leader: parts.leader,
+            connections: LookupMap::default(),
+            produces: Slab::default(),
+            produce_spares: Vec::new(),
+            fetches: Slab::default(),
+            fetch_spares: Vec::new(),
+            fetch_deadlines: BinaryHeap::new(),
+            woken_fetches: Vec::new(),
+            foreign_watches: BTreeMap::new(),
+            foreign_files: ForeignFiles::default(),
+            read_pieces: Vec::new(),
+            answer_spares: Vec::new(),
+            gathers: Slab::default(),
+            lookups: Slab::default(),
+            changes: Slab::default(),
+            producer_ids: ProducerIds::default(),
+            next_session_id: 0,
+            no_name: Arc::from(""),
+            told_spare: Vec::new(),
+            counters: CoreCounters {
+                core: parts.core.0,
+                ..CoreCounters::default()
+            },
+            counters_gathered: Vec::new(),
+            moving: Vec::new(),
+            events: Vec::new(),
+            stopping: false,
+        };
+        for log in parts.logs {
+            shard.note_partition(log);
+        }
+        if let Some(leader) = &shard.leader {
+            let log = leader.log;
+            shard.note_partition(log);
+            shard.counters.partitions -= 1;
+        }
+        shard.snapshot_metadata_if_long(now, parts.metadata_records_replayed);
+        shard
+    }
+
+    /// Puts an answer into its request's slot and sends whatever may leave now.
+    pub(crate) fn complete(
+        &mut self,
+        id: ConnectionId,
+        sequence: u64,
+        answer: Answer,
+        out: &mut Outbox<Message>,
+    ) {
+        let Some(connection) = self.connections.get_mut(&id) else {
+            return;
+        };
+        let was_full = connection.is_full();
+        connection.fill(sequence, answer);
+        while let Some(answer) = connection.pop_ready() {
+            match answer {
+                Answer::Silence => {}
+                Answer::One(piece) => {
+                    connection.unsent = true;
+                    out.send(id, piece);
+                }
+                Answer::Many(mut pieces) => {
+                    connection.unsent = true;
+                    for piece in pieces.drain(..) {
+                        out.send(id, piece);
+                    }
+                    self.answer_spares.push(pieces);
+                }
+            }
+        }
+        if was_full && !connection.is_full() && connection.moving_to.is_none() {
+            out.resume(id);
+        }
+    }
+
+    /// The id of a topic named in a request.
+    pub(crate) fn topic_id_of(&self, name: &str) -> Result<TopicId, ErrorCode> {
+        let entry = self
+            .table
+            .by_name(name)
+            .ok_or(ErrorCode::UnknownTopicOrPartition)?;
+        Ok(entry.id)
+    }
+
+    /// A response that is one run of bytes.
+    pub(crate) fn complete_bytes(
+        &mut self,
+        id: ConnectionId,
+        sequence: u64,
+        bytes: Vec<u8>,
+        out: &mut Outbox<Message>,
+    ) {
+        self.complete(id, sequence, Answer::One(SendPiece::Bytes(bytes)), out);
+    }
+
+    fn handle_events(&mut self, now: Now, out: &mut Outbox<Message>) {
+        let mut events = std::mem::take(&mut self.events);
+        for event in events.drain(..) {
+            self.handle_event(now, event, out);
+        }
+        self.events = events;
+    }
+
+    fn handle_event(&mut self, now: Now, event: StoreEvent, out: &mut Outbox<Message>) {
+        let metadata_log = self.leader.as_ref().map(|leader| leader.log);
+        match event {
+            StoreEvent::HighWatermark { log, offset } if metadata_log == Some(log) => {
+                self.metadata_durable(now, offset, out);
+            }
+            StoreEvent::HighWatermark { log, offset } => {
+                self.acknowledge(log, offset, out);
+                self.wake_fetches(log, out);
+            }
+            StoreEvent::Discarded { log, error, .. } if metadata_log == Some(log) => {
+                tracing::error!(%error, "a metadata change was given up");
+                self.metadata_discarded(now, out);
+            }
+            StoreEvent::Discarded { log, from, error } => {
+                tracing::warn!(%error, %from, "records were refused: no room on the disk");
+                self.fail_appends(log, from, out);
+            }
+            StoreEvent::LookupRead { lookup, result } => {
+                let bytes = result
+                    .as_ref()
+                    .map(|slice| slice.bytes())
+                    .map_err(|error| *error);
+                self.lookup_read(lookup, bytes, out);
+            }
+            StoreEvent::LogStart { log, offset } => {
+                self.log_start_moved(log, offset, out);
+                self.wake_fetches(log, out);
+            }
+            StoreEvent::ShutdownComplete => {
+                tracing::info!(core = self.core.0, "stopped cleanly");
+                out.stop();
+            }
+            StoreEvent::Fatal { path, error } => {
+                // The state of the page or the device is unknown: go down and recover from disk.
+                eprintln!("highwater: {error} on {path}; stopping so that recovery decides");
+                std::process::abort();
+            }
+        }
+    }
+
+    /// Starts the move of a connection whose traffic belongs elsewhere.
+    fn consider_steering(&mut self, now: Now, id: ConnectionId, out: &mut Outbox<Message>) -> bool {
+        if !self.node.config.steering || self.cores < 2 {
+            return false;
+        }
+        let core = self.core;
+        let Some(connection) = self.connections.get_mut(&id) else {
+            return false;
+        };
+        let Some(target) = connection.steer(core) else {
+            return false;
+        };
+        connection.moving_to = Some(target);
+        let parked = connection.parked_fetch;
+        self.moving.push(id);
+        if let Some(key) = parked {
+            self.hurry_fetch(now, key, out);
+        }
+        true
+    }
+
+    /// Hands over connections that wait for it and have nothing in flight any more.
+    fn move_connections(&mut self, out: &mut Outbox<Message>) {
+        let mut at = 0;
+        while at < self.moving.len() {
+            let id = self.moving[at];
+            let Some(connection) = self.connections.get(&id) else {
+                self.moving.swap_remove(at);
+                continue;
+            };
+            if !connection.is_idle() || connection.unsent {
+                at += 1;
+                continue;
+            }
+            self.moving.swap_remove(at);
+            let Some(connection) = self.connections.remove(&id) else {
+                continue;
+            };
+            let Some(target) = connection.moving_to else {
+                continue;
+            };
+            let travelling = Travelling {
+                session: connection.session,
+            };
+            self.counters.connections -= 1;
+            tracing::debug!(from = self.core.0, to = target.0, "connection moves");
+            out.hand_over(id, target, Message::Adopt(travelling));
+        }
+    }
+
+    fn tell_counters(&mut self) -> CoreCounters {
+        self.counters.allocations = highwater_reactor::thread_allocations();
+        self.counters
+    }
+
+    fn gather_counters(&mut self, counters: CoreCounters) {
+        self.counters_gathered.push(counters);
+        if self.counters_gathered.len() == self.cores {
+            self.counters_gathered.sort_by_key(|counters| counters.core);
+            let line = serde_json::json!({
+                "event": "counters",
+                "cores": self.counters_gathered,
+            });
+            println!("{line}");
+            self.counters_gathered.clear();
+        }
+    }
+
+    fn dispatch_message(
+        &mut self,
+        now: Now,
+        from: CoreId,
+        message: Message,
+        out: &mut Outbox<Message>,
+    ) {
+        match message {
+            Message::Metadata(records) => {
+                self.apply_metadata(now, &records, out);
+                out.mail(from, Message::MetadataApplied);
+            }
+            Message::MetadataApplied => self.metadata_applied(now, out),
+            Message::Change { ticket, change } => {
+                self.change_for(now, Origin { core: from, ticket }, change, out);
+            }
+            Message::ChangeDone { ticket, outcome } => self.change_done(now, ticket, outcome, out),
+            Message::Produce { ticket, parts } => self.produce_for(now, from, ticket, &parts, out),
+            Message::ProduceDone { ticket, results } => self.produce_done(ticket, results, out),
+            Message::FetchRead {
+                ticket,
+                parts,
+                bytes_max,
+                watch,
+            } => {
+                self.fetch_for(from, ticket, &parts, bytes_max, watch, out);
+            }
+            Message::FetchData { ticket, results } => self.fetch_data(now, ticket, results, out),
+            Message::FetchWake { ticket } => self.woken_fetches.push(Key::from_ticket(ticket)),
+            Message::FetchUnwatch { ticket } => self.fetch_unwatch(from, ticket),
+            Message::Query {
+                ticket,
+                index,
+                topic_id,
+                partition,
+                query,
+            } => {
+                let origin = QueryOrigin::Core {
+                    core: from,
+                    ticket,
+                    index,
+                };
+                self.query_for(now, origin, topic_id, partition, &query, out);
+            }
+            Message::QueryDone {
+                ticket,
+                index,
+                result,
+            } => {
+                self.query_done(Key::from_ticket(ticket), index, result, out);
+            }
+            Message::CountersAsk => {
+                let counters = self.tell_counters();
+                out.mail(from, Message::CountersTell(counters));
+            }
+            Message::CountersTell(counters) => self.gather_counters(counters),
+            Message::Adopt(_) => {
+                unreachable!("travelling state arrives with its connection, not by itself")
+            }
+        }
+    }
+}
+
+impl Service for Shard {
+    type Message = Message;
+
+    fn on_start(&mut self, _now: Now, out: &mut Outbox<Message>) {
+        self.store.take_attached(out.disk());
+    }
+
+    fn on_connection(
+        &mut self,
+        _now: Now,
+        connection: ConnectionId,
+        info: &ConnectionInfo,
+        _out: &mut Outbox<Message>,
+    ) {
+        tracing::debug!(core = self.core.0, peer = %info.peer, "connection accepted");
+        self.connections.insert(connection, Connection::default());
+        self.counters.connections += 1;
+    }
+
+    fn on_frame(
+        &mut self,
+        now: Now,
+        connection: ConnectionId,
+        frame: &Frame<'_>,
+        out: &mut Outbox<Message>,
+    ) -> FrameVerdict {
+        if self.stopping {
+            return FrameVerdict::Close(CloseReason::new("the broker is stopping"));
+        }
+        if let Err(reason) = self.admit(now, connection, frame, out) {
+            return FrameVerdict::Close(reason);
+        }
+        if self.consider_steering(now, connection, out) {
+            return FrameVerdict::Pause;
+        }
+        match self.connections.get(&connection) {
+            Some(state) if state.is_full() => FrameVerdict::Pause,
+            _ => FrameVerdict::Continue,
+        }
+    }
+
+    fn on_drained(&mut self, _now: Now, connection: ConnectionId, _out: &mut Outbox<Message>) {
+        if let Some(state) = self.connections.get_mut(&connection) {
+            state.unsent = false;
+        }
+    }
+
+    fn on_closed(
+        &mut self,
+        _now: Now,
+        connection: ConnectionId,
+        reason: &CloseReason,
+        out: &mut Outbox<Message>,
+    ) {
+        tracing::debug!(core = self.core.0, %reason, "connection closed");
+        let Some(state) = self.connections.remove(&connection) else {
+            return;
+        };
+        self.counters.connections -= 1;
+        if let Some(key) = state.parked_fetch {
+            self.drop_fetch(key, out);
+        }
+    }
+
+    fn on_adopted(
+        &mut self,
+        _now: Now,
+        connection: ConnectionId,
+        _info: &ConnectionInfo,
+        message: Message,
+        _out: &mut Outbox<Message>,
+    ) {
+        let state = match message {
+            Message::Adopt(travelling) => Connection::arrived(travelling),
+            other => unreachable!("a connection arrived with {other:?}"),
+        };
+        self.connections.insert(connection, state);
+        self.counters.connections += 1;
+    }
+
+    fn on_disk(&mut self, now: Now, completion: DiskCompletion, out: &mut Outbox<Message>) {
+        self.store
+            .complete(now, completion, out.disk(), &mut self.events);
+        self.handle_events(now, out);
+    }
+
+    fn on_message(&mut self, now: Now, from: CoreId, message: Message, out: &mut Outbox<Message>) {
+        self.dispatch_message(now, from, message, out);
+    }
+
+    fn on_timer(&mut self, now: Now, out: &mut Outbox<Message>) {
+        self.store.tick(now, out.disk(), &mut self.events);
+        self.handle_events(now, out);
+        self.expire_fetches(now, out);
+    }
+
+    fn next_deadline_ns(&self) -> Option<u64> {
+        let fetch = self
+            .fetch_deadlines
+            .peek()
+            .map(|Reverse((deadline, _))| *deadline);
+        [fetch, self.store.next_deadline_ns()]
+            .into_iter()
+            .flatten()
+            .min()
+    }
+
+    fn end_turn(&mut self, now: Now, out: &mut Outbox<Message>) {
+        self.run_woken_fetches(now, out);
+        self.store.end_turn(now, out.disk());
+        if !self.moving.is_empty() {
+            self.move_connections(out);
+        }
+    }
+
+    fn on_shutdown(&mut self, now: Now, out: &mut Outbox<Message>) {
+        self.stopping = true;
+        while let Some(Reverse((_, key))) = self.fetch_deadlines.pop() {
+            self.hurry_fetch(now, key, out);
+        }
+        self.store.shutdown(now, out.disk());
+    }
+
+    fn on_signal(&mut self, _now: Now, signal: UserSignal, out: &mut Outbox<Message>) {
+        match signal {
+            UserSignal::Counters if self.core == CoreId(0) => {
+                self.counters_gathered.clear();
+                let own = self.tell_counters();
+                for core in 1..self.cores as u16 {
+                    out.mail(CoreId(core), Message::CountersAsk);
+                }
+                self.gather_counters(own);
+            }
+            UserSignal::Counters => {}
+        }
+    }
+}

@@ -1,0 +1,703 @@
+//! The marks ledger of a core: how far each of its logs is durable, where its epochs begin, what it
+//! no longer keeps. Recovery judges by it whether bad bytes are a torn tail or damage.
+//!
+//! Two copies of everything. Each copy has two files, `a` and `b`; a *generation* lives in one of
+//! them (even in `a`, odd in `b`): a snapshot of all partitions, then the marks since, block after
+//! block, none ever rewritten. When a file has no room left, the next generation starts in the other
+//! one; the old stays whole until the new snapshot is on disk, and a generation without a complete
+//! snapshot does not count. At recovery a block is taken from whichever copy has it.
+//!
+//! A durable flush is also the barrier of a group commit: on a device with a volatile cache it
+//! flushes every write that completed before it. The second copy is written along plainly and
+//! becomes durable with a later flush.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::rc::Rc;
+
+use highwater_base::disk::{
+    BootDisk, DiskCompletion, DiskError, DiskOperation, DiskRequest, DiskToken, FileId,
+};
+use highwater_base::limits::BLOCK_BYTES;
+use highwater_base::{AlignedBuffer, CoreId, Epoch, Offset, Position};
+
+use crate::marks::{
+    BlockHeader, Mark, PartitionKey, RECORDS_PER_BLOCK, SNAPSHOT_ENDS, decode_block, encode_block,
+};
+
+const DIRECTORY: &str = "marks";
+const COPIES: usize = 2;
+/// Blocks of a generation's file at least.
+const FILE_BLOCKS_MIN: usize = 256;
+/// Epoch starts kept per partition; older ones are in the segment headers.
+const EPOCHS_MAX: usize = 64;
+/// Token kind of the ledger's requests, in the top byte.
+const TOKEN_KIND: u64 = 0x01;
+
+/// What the ledgers know of a partition.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PartitionMarks {
+    /// Epochs and the offsets they begin at, ascending.
+    pub epochs: Vec<(Epoch, Offset)>,
+    pub persisted_end: Offset,
+    pub high_watermark: Offset,
+    pub log_start: Offset,
+    /// Set by a clean stop, gone as soon as the next process has started.
+    pub clean: Option<Position>,
+}
+
+impl PartitionMarks {
+    fn apply(&mut self, mark: &Mark) {
+        match *mark {
+            Mark::Epoch { epoch, start, .. } => {
+                self.epochs.retain(|(known, _)| *known < epoch);
+                self.epochs.push((epoch, start));
+                if self.epochs.len() > EPOCHS_MAX {
+                    self.epochs.remove(0);
+                }
+            }
+            Mark::Progress {
+                persisted_end,
+                high_watermark,
+                ..
+            } => {
+                self.persisted_end = persisted_end;
+                self.high_watermark = high_watermark;
+                self.clean = None;
+            }
+            Mark::Truncated { to, .. } => {
+                self.persisted_end = self.persisted_end.min(to);
+                self.high_watermark = self.high_watermark.min(to);
+                self.epochs.retain(|(_, start)| *start <= to);
+                self.clean = None;
+            }
+            Mark::LogStart { offset, .. } => self.log_start = self.log_start.max(offset),
+            Mark::Clean { position, .. } => self.clean = Some(position),
+            Mark::Dropped { .. } => *self = PartitionMarks::default(),
+        }
+    }
+
+    fn last_epoch(&self) -> Epoch {
+        self.epochs.last().map_or(Epoch(0), |(epoch, _)| *epoch)
+    }
+
+    /// The marks that say all of this again.
+    fn restate(&self, key: PartitionKey, into: &mut Vec<Mark>) {
+        into.extend(self.epochs.iter().map(|(epoch, start)| Mark::Epoch {
+            key,
+            epoch: *epoch,
+            start: *start,
+        }));
+        into.push(self.progress(key));
+        if self.log_start > Offset::ZERO {
+            into.push(Mark::LogStart {
+                key,
+                offset: self.log_start,
+            });
+        }
+    }
+
+    fn progress(&self, key: PartitionKey) -> Mark {
+        Mark::Progress {
+            key,
+            epoch: self.last_epoch(),
+            persisted_end: self.persisted_end,
+            high_watermark: self.high_watermark,
+        }
+    }
+}
+
+/// A ledger that cannot be read or written.
+#[derive(Debug, thiserror::Error)]
+#[error("marks ledger {path}: {error}")]
+pub struct LedgerError {
+    pub path: String,
+    pub error: DiskError,
+}
+
+fn path_of(core: CoreId, copy: usize, generation: u64) -> String {
+    let half = if generation.is_multiple_of(2) {
+        "a"
+    } else {
+        "b"
+    };
+    format!("{DIRECTORY}/core-{core}-{copy}{half}")
+}
+
+/// The ledgers of all cores as they were found at start, merged: the number of cores may have
+/// changed since they were written.
+#[derive(Clone, Debug, Default)]
+pub struct LedgerImage {
+    partitions: BTreeMap<PartitionKey, PartitionMarks>,
+    generations: BTreeMap<CoreId, u64>,
+    unreadable: bool,
+}
+
+impl LedgerImage {
+    /// Reads every ledger there is.
+    ///
+    /// # Errors
+    /// The disk cannot be read. Damage is not an error: see [`LedgerImage::is_readable`].
+    pub fn read(boot: &dyn BootDisk) -> Result<LedgerImage, LedgerError> {
+        let mut image = LedgerImage::default();
+        for core in cores_found(boot)? {
+            let mut best: Option<Generation> = None;
+            let mut anything = false;
+            for half in 0..2 {
+                let found = Generation::read(boot, core, half)?;
+                anything |= found.anything;
+                if let Some(found) = found.generation
+                    && best.as_ref().is_none_or(|best| best.number < found.number)
+                {
+                    best = Some(found);
+                }
+            }
+            match best {
+                Some(best) => {
+                    image.unreadable |= best.gap;
+                    image.generations.insert(core, best.number);
+                    image.merge(best.partitions());
+                }
+                None => image.unreadable |= anything,
+            }
+        }
+        Ok(image)
+    }
+
+    /// The further of two entries wins; a partition's former owner may hold an older one.
+    fn merge(&mut self, partitions: BTreeMap<PartitionKey, PartitionMarks>) {
+        for (key, marks) in partitions {
+            let known = self.partitions.entry(key).or_default();
+            let log_start = known.log_start.max(marks.log_start);
+            if marks.persisted_end >= known.persisted_end {
+                *known = marks;
+            }
+            known.log_start = log_start;
+        }
+    }
+
+    /// What is known of a partition.
+    #[must_use]
+    pub fn get(&self, key: &PartitionKey) -> Option<&PartitionMarks> {
+        self.partitions.get(key)
+    }
+
+    /// False when some ledger has damage in both copies: marks may be missing.
+    #[must_use]
+    pub fn is_readable(&self) -> bool {
+        !self.unreadable
+    }
+}
+
+/// Cores that have a ledger.
+fn cores_found(boot: &dyn BootDisk) -> Result<Vec<CoreId>, LedgerError> {
+    let entries = match boot.list(DIRECTORY) {
+        Ok(entries) => entries,
+        Err(DiskError::NotFound) => return Ok(Vec::new()),
+        Err(error) => {
+            return Err(LedgerError {
+                path: DIRECTORY.to_string(),
+                error,
+            });
+        }
+    };
+    let mut cores: Vec<CoreId> = entries
+        .iter()
+        .filter_map(|entry| {
+            let number = entry.name.strip_prefix("core-")?.split('-').next()?;
+            number.parse().ok().map(CoreId)
+        })
+        .collect();
+    cores.sort_unstable();
+    cores.dedup();
+    Ok(cores)
+}
+
+/// One generation as read back.
+struct Generation {
+    number: u64,
+    marks: Vec<Mark>,
+    /// A block before the last one is damaged in both copies.
+    gap: bool,
+}
+
+struct Half {
+    generation: Option<Generation>,
+    anything: bool,
+}
+
+impl Generation {
+    fn read(boot: &dyn BootDisk, core: CoreId, half: u64) -> Result<Half, LedgerError> {
+        let mut blocks: BTreeMap<(u64, u32), (u16, Vec<Mark>)> = BTreeMap::new();
+        // Blocks that are neither blank nor readable, and in how many copies.
+        let mut damaged: BTreeMap<u32, usize> = BTreeMap::new();
+        let mut anything = false;
+        for copy in 0..COPIES {
+            let path = path_of(core, copy, half);
+            let mut bytes = vec![0u8; 64 * BLOCK_BYTES];
+            let mut offset = 0u64;
+            loop {
+                let read = match boot.read(&path, offset, &mut bytes) {
+                    Ok(read) => read,
+                    Err(DiskError::NotFound) => 0,
+                    // A sector that cannot be read is damage to this copy of it.
+                    Err(DiskError::Io(_)) => bytes.len(),
+                    Err(error) => return Err(LedgerError { path, error }),
+                };
+                for (at, block) in bytes[..read].chunks_exact(BLOCK_BYTES).enumerate() {
+                    let written = block.iter().any(|byte| *byte != 0);
+                    anything |= written;
+                    match decode_block(block) {
+                        Some((header, marks)) if header.core == core => {
+                            let place = (header.generation, header.index);
+                            blocks.insert(place, (header.flags, marks));
+                        }
+                        _ if written => {
+                            let index = offset / BLOCK_BYTES as u64 + at as u64;
+                            *damaged.entry(index as u32).or_default() += 1;
+                        }
+                        _ => {}
+                    }
+                }
+                offset += read as u64;
+                if read < bytes.len() {
+                    break;
+                }
+                bytes.fill(0);
+            }
+        }
+        Ok(Half {
+            generation: Self::newest(&blocks, &damaged),
+            anything,
+        })
+    }
+
+    /// The newest generation with a complete snapshot. A block that is missing behind the snapshot
+    /// was still on its way when a later one arrived; one that is damaged in both copies is a gap.
+    fn newest(
+        blocks: &BTreeMap<(u64, u32), (u16, Vec<Mark>)>,
+        damaged: &BTreeMap<u32, usize>,
+    ) -> Option<Generation> {
+        let mut numbers: Vec<u64> = blocks.keys().map(|(number, _)| *number).collect();
+        numbers.dedup();
+        numbers.into_iter().rev().find_map(|number| {
+            let mut marks = Vec::new();
+            let (mut contiguous, mut complete, mut last) = (0u32, false, 0u32);
+            for ((_, index), (flags, found)) in blocks.range((number, 0)..=(number, u32::MAX)) {
+                contiguous += u32::from(*index == contiguous);
+                complete |= flags & SNAPSHOT_ENDS != 0 && contiguous == *index + 1;
+                last = *index;
+                marks.extend_from_slice(found);
+            }
+            let is_gap = |(index, copies): (&u32, &usize)| {
+                *copies == COPIES && *index < last && !blocks.contains_key(&(number, *index))
+            };
+            let gap = damaged.iter().any(is_gap);
+            complete.then_some(Generation { number, marks, gap })
+        })
+    }
+
+    fn partitions(&self) -> BTreeMap<PartitionKey, PartitionMarks> {
+        let mut partitions: BTreeMap<PartitionKey, PartitionMarks> = BTreeMap::new();
+        for mark in &self.marks {
+            if let Mark::Dropped { key } = mark {
+                partitions.remove(key);
+            } else {
+                partitions.entry(mark.key()).or_default().apply(mark);
+            }
+        }
+        partitions
+    }
+}
+
+/// Removes the ledgers of cores that are no more, once every core's own is durable.
+///
+/// # Errors
+/// The disk refuses.
+pub fn remove_orphans(boot: &mut dyn BootDisk, cores: usize) -> Result<(), LedgerError> {
+    for core in cores_found(boot)? {
+        if usize::from(core.0) < cores {
+            continue;
+        }
+        for copy in 0..COPIES {
+            for half in 0..2 {
+                let path = path_of(core, copy, half);
+                boot.remove(&path)
+                    .map_err(|error| LedgerError { path, error })?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// One flush; later ones are greater.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct LedgerFlush(pub u64);
+
+#[derive(Debug)]
+struct Entry {
+    marks: PartitionMarks,
+    /// Kinds of marks recorded since the last flush.
+    pending: u8,
+}
+
+const PENDING_EPOCH: u8 = 1;
+const PENDING_PROGRESS: u8 = 2;
+const PENDING_TRUNCATED: u8 = 4;
+const PENDING_LOG_START: u8 = 8;
+const PENDING_CLEAN: u8 = 16;
+const PENDING_DROPPED: u8 = 32;
+
+#[derive(Debug)]
+struct Flight {
+    flush: LedgerFlush,
+    writes_left: usize,
+}
+
+/// The running ledger of one core.
+#[derive(Debug)]
+pub struct MarksLedger {
+    core: CoreId,
+    partitions: BTreeMap<PartitionKey, Entry>,
+    dirty: Vec<PartitionKey>,
+    scratch: Vec<Mark>,
+    generation: u64,
+    next_block: usize,
+    /// Blocks of the current file that are there without growing it.
+    file_blocks: [usize; 2],
+    next_flush: u64,
+    flights: VecDeque<Flight>,
+    buffers: Vec<Rc<AlignedBuffer>>,
+    attached: bool,
+    failed: bool,
+}
+
+impl MarksLedger {
+    /// Starts this core's ledger with a fresh generation that holds what `image` knows of the
+    /// partitions it owns. What was there before stays whole until the new one is durable.
+    ///
+    /// # Errors
+    /// The disk refuses.
+    pub fn create(
+        boot: &mut dyn BootDisk,
+        core: CoreId,
+        image: &LedgerImage,
+        owned: impl Fn(&PartitionKey) -> bool,
+    ) -> Result<MarksLedger, LedgerError> {
+        let generation = image.generations.get(&core).map_or(0, |number| number + 1);
+        let partitions = image
+            .partitions
+            .iter()
+            .filter(|(key, _)| owned(key))
+            .map(|(key, marks)| {
+                // From now on the process runs: nothing is clean any more.
+                let marks = PartitionMarks {
+                    clean: None,
+                    ..marks.clone()
+                };
+                (*key, Entry { marks, pending: 0 })
+            })
+            .collect();
+        let mut ledger = MarksLedger {
+            core,
+            partitions,
+            dirty: Vec::new(),
+            scratch: Vec::new(),
+            generation,
+            next_block: 0,
+            file_blocks: [0; 2],
+            next_flush: 0,
+            flights: VecDeque::new(),
+            buffers: Vec::new(),
+            attached: false,
+            failed: false,
+        };
+        let blocks = ledger.snapshot_blocks();
+        let file_blocks = (4 * blocks.len()).max(FILE_BLOCKS_MIN);
+        ledger.file_blocks = [file_blocks; 2];
+        let bytes: Vec<u8> = blocks.concat();
+        for copy in 0..COPIES {
+            for number in [generation, generation + 1] {
+                // The other file may hold the only good generation; it is made only when absent.
+                let path = path_of(core, copy, number);
+                let fresh = number == generation
+                    || matches!(boot.read(&path, 0, &mut [0u8; 1]), Err(DiskError::NotFound));
+                if fresh {
+                    let size = (file_blocks * BLOCK_BYTES) as u64;
+                    let made = boot.create_zeroed(&path, size);
+                    made.map_err(|error| LedgerError {
+                        path: path.clone(),
+                        error,
+                    })?;
+                }
+            }
+            let path = path_of(core, copy, generation);
+            boot.write(&path, 0, &bytes)
+                .map_err(|error| LedgerError { path, error })?;
+        }
+        ledger.next_block = blocks.len();
+        Ok(ledger)
+    }
+
+    fn header(&self, index: usize, flags: u16) -> BlockHeader {
+        BlockHeader {
+            core: self.core,
+            generation: self.generation,
+            index: index as u32,
+            flags,
+        }
+    }
+
+    /// The snapshot of the current generation, block by block.
+    fn snapshot_blocks(&self) -> Vec<Vec<u8>> {
+        let mut marks = Vec::new();
+        for (key, entry) in &self.partitions {
+            entry.marks.restate(*key, &mut marks);
+            if let Some(position) = entry.marks.clean {
+                marks.push(Mark::Clean {
+                    key: *key,
+                    position,
+                });
+            }
+        }
+        let count = marks.len().div_ceil(RECORDS_PER_BLOCK).max(1);
+        (0..count)
+            .map(|index| {
+                let from = index * RECORDS_PER_BLOCK;
+                let upto = (from + RECORDS_PER_BLOCK).min(marks.len());
+                let flags = if index + 1 == count { SNAPSHOT_ENDS } else { 0 };
+                let mut block = vec![0; BLOCK_BYTES];
+                encode_block(&self.header(index, flags), &marks[from..upto], &mut block);
+                block
+            })
+            .collect()
+    }
+
+    /// Notes a fact; it becomes durable with a flush.
+    pub fn record(&mut self, mark: Mark) {
+        let key = mark.key();
+        let entry = self.partitions.entry(key).or_insert_with(|| Entry {
+            marks: PartitionMarks::default(),
+            pending: 0,
+        });
+        if entry.pending == 0 {
+            self.dirty.push(key);
+        }
+        let kind = match mark {
+            Mark::Epoch { .. } => PENDING_EPOCH,
+            Mark::Progress { .. } => PENDING_PROGRESS,
+            Mark::Truncated { .. } => PENDING_TRUNCATED,
+            Mark::LogStart { .. } => PENDING_LOG_START,
+            Mark::Clean { .. } => PENDING_CLEAN,
+            Mark::Dropped { .. } => PENDING_DROPPED,
+        };
+        if kind == PENDING_DROPPED {
+            entry.pending = PENDING_DROPPED;
+        } else {
+            entry.pending |= kind;
+        }
+        entry.marks.apply(&mark);
+    }
+
+    /// Whether anything was recorded since the last flush.
+    #[must_use]
+    pub fn has_pending(&self) -> bool {
+        !self.dirty.is_empty()
+    }
+
+    /// How much a flush would have to write, roughly.
+    #[must_use]
+    pub fn pending_bytes(&self) -> usize {
+        self.dirty.len() * BLOCK_BYTES / RECORDS_PER_BLOCK
+    }
+
+    /// Names the ledger's files, which the first flush does otherwise.
+    pub fn attach(&mut self, disk: &mut Vec<DiskRequest>) {
+        if std::mem::replace(&mut self.attached, true) {
+            return;
+        }
+        for copy in 0..COPIES {
+            for half in 0..2u64 {
+                let path = path_of(self.core, copy, half);
+                let operation = DiskOperation::Attach {
+                    file: file_of(copy, half),
+                    path,
+                };
+                disk.push(DiskRequest {
+                    token: DiskToken(TOKEN_KIND << 56),
+                    operation,
+                });
+            }
+        }
+    }
+
+    /// Writes what was recorded. With `durable` it is a barrier, even if nothing was recorded.
+    pub fn flush(&mut self, durable: bool, disk: &mut Vec<DiskRequest>) -> LedgerFlush {
+        self.attach(disk);
+        self.collect_pending();
+        let blocks = self.scratch.len().div_ceil(RECORDS_PER_BLOCK).max(1);
+        let half = (self.generation % 2) as usize;
+        let buffer = if self.next_block + blocks > self.file_blocks[half] {
+            self.start_generation()
+        } else {
+            let buffer = self.take_buffer(blocks);
+            for index in 0..blocks {
+                let from = index * RECORDS_PER_BLOCK;
+                let upto = (from + RECORDS_PER_BLOCK).min(self.scratch.len());
+                let header = self.header(self.next_block + index, 0);
+                let marks = &self.scratch[from..upto];
+                buffer.append_with(BLOCK_BYTES, |block| encode_block(&header, marks, block));
+            }
+            buffer
+        };
+        let flush = LedgerFlush(self.next_flush);
+        self.next_flush += 1;
+        let offset = (self.next_block * BLOCK_BYTES) as u64;
+        let len = buffer.filled();
+        self.next_block += len / BLOCK_BYTES;
+        for copy in 0..COPIES {
+            let operation = DiskOperation::Write {
+                file: file_of(copy, self.generation % 2),
+                offset,
+                buffer: Rc::clone(&buffer),
+                start: 0,
+                len,
+                durable: durable && copy == 0,
+            };
+            disk.push(DiskRequest {
+                token: token_of(flush),
+                operation,
+            });
+        }
+        self.buffers.push(buffer);
+        self.flights.push_back(Flight {
+            flush,
+            writes_left: COPIES,
+        });
+        flush
+    }
+
+    /// Turns what is pending into marks, in `scratch`.
+    fn collect_pending(&mut self) {
+        self.scratch.clear();
+        for key in self.dirty.drain(..) {
+            let Some(entry) = self.partitions.get_mut(&key) else {
+                continue;
+            };
+            let pending = std::mem::take(&mut entry.pending);
+            let (marks, epoch) = (&entry.marks, entry.marks.last_epoch());
+            if pending & PENDING_DROPPED != 0 {
+                self.scratch.push(Mark::Dropped { key });
+                if pending == PENDING_DROPPED {
+                    self.partitions.remove(&key);
+                    continue;
+                }
+            }
+            if pending & PENDING_TRUNCATED != 0 {
+                let to = marks.persisted_end;
+                self.scratch.push(Mark::Truncated { key, epoch, to });
+            }
+            if pending & PENDING_EPOCH != 0
+                && let Some((epoch, start)) = marks.epochs.last()
+            {
+                self.scratch.push(Mark::Epoch {
+                    key,
+                    epoch: *epoch,
+                    start: *start,
+                });
+            }
+            if pending & (PENDING_PROGRESS | PENDING_TRUNCATED) != 0 {
+                self.scratch.push(marks.progress(key));
+            }
+            if pending & PENDING_LOG_START != 0 {
+                self.scratch.push(Mark::LogStart {
+                    key,
+                    offset: marks.log_start,
+                });
+            }
+            if pending & PENDING_CLEAN != 0
+                && let Some(position) = marks.clean
+            {
+                self.scratch.push(Mark::Clean { key, position });
+            }
+        }
+    }
+
+    /// Goes on in the other file with a snapshot of everything, pending marks included. A snapshot
+    /// larger than the file makes it grow, which is slower and just as safe.
+    fn start_generation(&mut self) -> Rc<AlignedBuffer> {
+        self.generation += 1;
+        self.next_block = 0;
+        let blocks = self.snapshot_blocks();
+        let half = (self.generation % 2) as usize;
+        self.file_blocks[half] = self.file_blocks[half].max(4 * blocks.len());
+        let buffer = self.take_buffer(blocks.len());
+        for block in &blocks {
+            buffer.append(block);
+        }
+        buffer
+    }
+
+    /// An empty buffer of at least so many blocks; one that nobody holds any more if there is one.
+    fn take_buffer(&mut self, blocks: usize) -> Rc<AlignedBuffer> {
+        let bytes = blocks * BLOCK_BYTES;
+        let free = self
+            .buffers
+            .iter()
+            .position(|buffer| Rc::strong_count(buffer) == 1 && buffer.capacity() >= bytes);
+        if let Some(at) = free {
+            let mut buffer = self.buffers.swap_remove(at);
+            if let Some(sole) = Rc::get_mut(&mut buffer) {
+                sole.reset();
+                return buffer;
+            }
+        }
+        // Snapshots are rare and large; only buffers for ordinary flushes are kept.
+        self.buffers
+            .retain(|buffer| Rc::strong_count(buffer) > 1 || buffer.capacity() <= 16 * BLOCK_BYTES);
+        Rc::new(AlignedBuffer::with_capacity(bytes.max(4 * BLOCK_BYTES)))
+    }
+
+    /// Whether a token is one of the ledger's.
+    #[must_use]
+    pub fn owns(token: DiskToken) -> bool {
+        token.0 >> 56 == TOKEN_KIND
+    }
+
+    /// Steps with a finished write of the ledger: the newest flush that is now complete together
+    /// with all before it, if this write completed one.
+    pub fn complete(
+        &mut self,
+        completion: DiskCompletion,
+    ) -> Option<Result<LedgerFlush, DiskError>> {
+        if self.failed {
+            return None;
+        }
+        if let Err(error) = completion.result {
+            self.failed = true;
+            return Some(Err(error));
+        }
+        let flush = LedgerFlush(completion.token.0 & !(0xff << 56));
+        let flight = self
+            .flights
+            .iter_mut()
+            .find(|flight| flight.flush == flush)?;
+        flight.writes_left = flight.writes_left.saturating_sub(1);
+        let mut done = None;
+        while self
+            .flights
+            .front()
+            .is_some_and(|flight| flight.writes_left == 0)
+        {
+            done = self.flights.pop_front().map(|flight| Ok(flight.flush));
+        }
+        done
+    }
+}
+
+fn token_of(flush: LedgerFlush) -> DiskToken {
+    DiskToken(TOKEN_KIND << 56 | flush.0)
+}
+
+fn file_of(copy: usize, half: u64) -> FileId {
+    FileId(1 + copy as u32 * 2 + half as u32)
+}

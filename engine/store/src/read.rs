@@ -1,0 +1,279 @@
+//! Reading: pieces of whole batches below the durable end, from memory where the tail still holds
+//! them, else as ranges of a segment file.
+//!
+//! A memory piece begins and ends exactly at the batches asked for: their headers are walked from
+//! the nearest index entry. A file piece begins and ends at index entries, so it may begin up to
+//! one index interval early; it continues exactly where a piece before it ended. No piece crosses a
+//! hole, the start of the log (except by that early begin) or the durable end.
+
+use highwater_base::disk::FileId;
+use highwater_base::{BufferSlice, Offset};
+
+use crate::log::{Log, LogId};
+use crate::segment::{HEADER_BLOCK_BYTES, Segment};
+use crate::store::Store;
+use crate::tail::TailBuffer;
+
+/// A run of whole batches.
+#[derive(Clone, Debug)]
+pub enum ReadPiece {
+    Memory(BufferSlice),
+    File {
+        file: FileId,
+        offset: u64,
+        len: usize,
+    },
+}
+
+/// What a read covered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ReadOutcome {
+    pub bytes: usize,
+    /// First offset after what was returned; the offset asked for when that is nothing.
+    pub next_offset: Offset,
+    pub high_watermark: Offset,
+    pub log_start: Offset,
+}
+
+/// Why there is nothing to read at an offset.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ReadError {
+    #[error("the offset lies outside {log_start} to {high_watermark}")]
+    OutOfRange {
+        log_start: Offset,
+        high_watermark: Offset,
+    },
+    /// The batches from `from` up to `to` are lost or corrupt.
+    #[error("the log is damaged from offset {from} to {to}")]
+    Hole { from: Offset, to: Offset },
+}
+
+/// A batch boundary: a file position and the offset that starts there.
+type Boundary = (u64, Offset);
+
+/// Where the read stands.
+struct Cursor {
+    offset: Offset,
+    /// Position of the batch at `offset`, once a piece ended there.
+    position: Option<u64>,
+    /// Bytes that may still be returned.
+    budget: u64,
+    /// The next piece must make progress, even beyond the budget.
+    must_progress: bool,
+}
+
+impl Store {
+    /// Appends pieces that cover whole batches, from the one that holds `offset`, below the
+    /// high-water mark, of at most `max_bytes`, but at least one batch when `at_least_one`. Reading
+    /// at the high-water mark gives zero bytes.
+    ///
+    /// # Errors
+    /// [`ReadError`]; no piece was added then.
+    pub fn read(
+        &mut self,
+        log: LogId,
+        offset: Offset,
+        max_bytes: usize,
+        at_least_one: bool,
+        pieces: &mut Vec<ReadPiece>,
+    ) -> Result<ReadOutcome, ReadError> {
+        self.log(log).check_readable(offset)?;
+        let mut cursor = Cursor {
+            offset,
+            position: None,
+            budget: max_bytes as u64,
+            must_progress: at_least_one,
+        };
+        let mut bytes = 0;
+        let end = self.log(log).readable_end(offset);
+        while cursor.offset < end && (cursor.budget > 0 || cursor.must_progress) {
+            let from_memory = self.lend(log, cursor.offset);
+            let piece = self.log(log).next_piece(&cursor, from_memory);
+            let Some((piece, len, next)) = piece else {
+                break;
+            };
+            assert!(next.1 > cursor.offset, "a piece makes progress");
+            bytes += len;
+            cursor.budget = cursor.budget.saturating_sub(len);
+            cursor.must_progress = false;
+            cursor.offset = next.1;
+            cursor.position = Some(next.0);
+            pieces.push(piece);
+        }
+        let state = self.log_mut(log);
+        state.was_used = true;
+        Ok(ReadOutcome {
+            bytes: bytes as usize,
+            next_offset: cursor.offset,
+            high_watermark: state.durable.offset,
+            log_start: state.log_start,
+        })
+    }
+}
+
+impl Log {
+    pub(crate) fn check_readable(&self, offset: Offset) -> Result<(), ReadError> {
+        if offset < self.log_start || offset > self.durable.offset {
+            return Err(ReadError::OutOfRange {
+                log_start: self.log_start,
+                high_watermark: self.durable.offset,
+            });
+        }
+        let inside = |hole: &&crate::log::Hole| hole.from <= offset.0 && offset.0 < hole.to;
+        match self.holes.iter().find(inside) {
+            Some(hole) => Err(ReadError::Hole {
+                from: Offset(hole.from),
+                to: Offset(hole.to),
+            }),
+            None => Ok(()),
+        }
+    }
+
+    /// Where a read that starts at `offset` must stop: the next hole or the durable end.
+    fn readable_end(&self, offset: Offset) -> Offset {
+        let hole = self.holes.iter().find(|hole| hole.from >= offset.0);
+        let durable = self.durable.offset;
+        hole.map_or(durable, |hole| durable.min(Offset(hole.from)))
+    }
+
+    /// The end of what may be read of a segment: durable, and in front of the next hole.
+    pub(crate) fn segment_bound(&self, segment: &Segment, offset: Offset) -> Boundary {
+        let durable = self.durable;
+        let bound = if segment.base_offset == durable.segment_base {
+            (durable.position, durable.offset)
+        } else {
+            (segment.end_position, segment.next_offset)
+        };
+        let hole = self.holes.iter().find(|hole| hole.from >= offset.0);
+        let Some(hole) = hole.filter(|hole| hole.from < bound.1.0) else {
+            return bound;
+        };
+        // The position in front of a hole is that of the batch end recovery recorded there.
+        let at = segment.hole_positions.iter().find(|at| at.1.0 == hole.from);
+        at.copied().unwrap_or(bound)
+    }
+
+    /// The next piece, its bytes and the boundary it ends at.
+    fn next_piece(&self, cursor: &Cursor, from_memory: bool) -> Option<(ReadPiece, u64, Boundary)> {
+        let segment = &self.segments[self.segment_of(cursor.offset)?];
+        let bound = self.segment_bound(segment, cursor.offset);
+        if cursor.offset >= bound.1 {
+            return None;
+        }
+        // A position is only good within its segment.
+        let position = match cursor.offset == segment.base_offset {
+            true => Some(HEADER_BLOCK_BYTES),
+            false => cursor.position,
+        };
+        match self.tail.find(cursor.offset) {
+            Some(tail) if from_memory => memory_piece(segment, tail, cursor, position, bound),
+            // Too much memory is lent: the file has it as well.
+            Some(_) => file_piece(segment, cursor, position, bound),
+            None => {
+                let cached = self.tail.first_from(segment.base_offset, cursor.offset);
+                let bound = cached.map_or(bound, |tail| {
+                    bound.min((tail.first_position, tail.first_offset))
+                });
+                file_piece(segment, cursor, position, bound)
+            }
+        }
+    }
+}
+
+fn memory_piece(
+    segment: &Segment,
+    tail: &TailBuffer,
+    cursor: &Cursor,
+    position: Option<u64>,
+    bound: Boundary,
+) -> Option<(ReadPiece, u64, Boundary)> {
+    let bound = bound.min((tail.end_position(), tail.end_offset));
+    let nearest = |entry: Option<usize>| match entry {
+        Some(at) => u64::from(segment.index.entries()[at].position).max(tail.first_position),
+        None => tail.first_position,
+    };
+    let mut start = position.unwrap_or_else(|| {
+        nearest(
+            segment
+                .index
+                .floor_offset(segment.base_offset, cursor.offset),
+        )
+    });
+    let mut header = tail.header_at(start);
+    while header.next_offset() <= cursor.offset {
+        start += header.total_bytes() as u64;
+        header = tail.header_at(start);
+    }
+    let end = if bound.0 <= start + cursor.budget {
+        bound
+    } else {
+        let target = start + cursor.budget;
+        let entry = segment.index.floor_position(target);
+        let mut at = nearest(entry).max(start);
+        let mut next_offset = None;
+        while at < bound.0 {
+            let header = tail.header_at(at);
+            let first = cursor.must_progress && at == start;
+            if at + header.total_bytes() as u64 > target && !first {
+                next_offset = Some(Offset(header.base_offset));
+                break;
+            }
+            at += header.total_bytes() as u64;
+        }
+        (at, next_offset.unwrap_or(bound.1))
+    };
+    if end.0 <= start {
+        return None;
+    }
+    let len = end.0 - start;
+    let from = (start - tail.file_start) as usize;
+    let slice = BufferSlice::new(std::rc::Rc::clone(&tail.buffer), from, len as usize);
+    Some((ReadPiece::Memory(slice), len, end))
+}
+
+fn file_piece(
+    segment: &Segment,
+    cursor: &Cursor,
+    position: Option<u64>,
+    bound: Boundary,
+) -> Option<(ReadPiece, u64, Boundary)> {
+    let entries = segment.index.entries();
+    let start = position.unwrap_or_else(|| {
+        let entry = segment
+            .index
+            .floor_offset(segment.base_offset, cursor.offset);
+        entry.map_or(HEADER_BLOCK_BYTES, |at| u64::from(entries[at].position))
+    });
+    let boundary = |at: usize| {
+        let entry = &entries[at];
+        let offset = segment.base_offset.plus(i64::from(entry.relative_offset));
+        (u64::from(entry.position), offset)
+    };
+    let target = start + cursor.budget;
+    let end = if bound.0 <= target {
+        bound
+    } else {
+        let fitting = segment.index.floor_position(target).map(boundary);
+        match fitting.filter(|end| end.0 > start && end.1 > cursor.offset) {
+            Some(end) => end.min(bound),
+            None if cursor.must_progress => {
+                let after = segment
+                    .index
+                    .floor_offset(segment.base_offset, cursor.offset);
+                let next = after.map_or(0, |at| at + 1);
+                match next < entries.len() {
+                    true => boundary(next).min(bound),
+                    false => bound,
+                }
+            }
+            None => return None,
+        }
+    };
+    let len = end.0.checked_sub(start).filter(|len| *len > 0)?;
+    let piece = ReadPiece::File {
+        file: segment.file.file,
+        offset: start,
+        len: len as usize,
+    };
+    Some((piece, len, end))
+}

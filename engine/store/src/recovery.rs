@@ -1,0 +1,264 @@
+//! Recovery of one partition before its shard serves: what is on disk against what the marks ledger
+//! says was acknowledged.
+//!
+//! D is the ledger's `persisted_end`. The first byte that is not a valid next batch, at offset x:
+//!
+//! | case | verdict |
+//! |---|---|
+//! | clean stop, or x < D | rot: a hole up to the next valid batch; never truncated, log offline |
+//! | x >= D | torn: truncated at x, whatever follows was never acknowledged |
+//! | a segment missing below D | hole |
+//! | zeros to the end of the last segment, x >= D | the normal end |
+//!
+//! Header fields outside Kafka's CRC are redundant: the base offset by continuity, the epoch by the
+//! segment, the length by the CRC. A sealed segment whose sidecar fits the next segment and lies
+//! below D is not scanned: its batches carry CRCs that readers check.
+//!
+//! Truncation leaves zeros behind, up to [`STALE_REACH_BYTES`]: a stale batch behind the new end
+//! would be valid again once an equally long batch is written before it.
+
+mod from_checkpoint;
+mod segment_scan;
+mod walk;
+
+use highwater_base::disk::{BootDisk, DiskError, DiskRequest};
+use highwater_base::limits::{BLOCK_BYTES, FRAME_BYTES_MAX};
+use highwater_base::{BatchHeader, Epoch, Now, Offset};
+
+use crate::batch_scan::BatchScan;
+use crate::checkpoint::CheckpointImage;
+use crate::index::IndexEntry;
+use crate::log::{Hole, Log, LogId, PartitionSpec};
+use crate::producer_state::ProducerTable;
+use crate::segment::{HEADER_BLOCK_BYTES, SegmentHeaderError, segment_path};
+use crate::store::Store;
+use crate::tail::WINDOW_BYTES_MAX;
+use crate::{LedgerImage, Mark, PartitionMarks};
+use walk::Walk;
+
+/// How far behind the end bytes of unacknowledged writes can lie: one write is under way per log,
+/// of at most a window or one batch.
+pub const STALE_REACH_BYTES: u64 = (WINDOW_BYTES_MAX + FRAME_BYTES_MAX + BLOCK_BYTES) as u64;
+
+/// What recovery found.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RecoveryReport {
+    pub log_start: Offset,
+    pub end: Offset,
+    pub holes: Vec<Hole>,
+    /// Bytes behind the last valid batch were dropped.
+    pub torn: bool,
+    /// They may have been acknowledged within the ledger's lag.
+    pub ambiguous_tail: bool,
+    /// The checkpoint of a clean stop was used; nothing was scanned.
+    pub from_checkpoint: bool,
+    /// False when marks of some core are unreadable: what was acknowledged is not known.
+    pub vouch: bool,
+    pub segments: usize,
+    pub scanned_bytes: u64,
+}
+
+/// Why a partition could not be recovered. None of these is decided by deleting anything.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum RecoverError {
+    #[error("{path}: {error}")]
+    Disk { path: String, error: DiskError },
+    #[error("{path}: segment header belongs to another cluster, topic or partition")]
+    Foreign { path: String },
+    #[error("{path}: {error}")]
+    Header {
+        path: String,
+        error: SegmentHeaderError,
+    },
+    #[error("{path}: segment begins at offset {base}, but the log before it ends at {end}")]
+    Overlap {
+        path: String,
+        base: Offset,
+        end: Offset,
+    },
+    #[error("epoch {epoch} is below the log's last epoch {last}")]
+    EpochWentBack { epoch: Epoch, last: Epoch },
+    #[error("{path}: batch at position {position} is damaged")]
+    Damaged { path: String, position: u64 },
+}
+
+pub(crate) fn at(path: &str) -> impl Fn(DiskError) -> RecoverError + '_ {
+    move |error| RecoverError::Disk {
+        path: path.to_owned(),
+        error,
+    }
+}
+
+impl Store {
+    /// Recovers one partition before serving. An absent directory is an empty partition.
+    ///
+    /// # Errors
+    /// [`RecoverError`]: the partition is not served then, and nothing was deleted.
+    pub fn recover(
+        &mut self,
+        boot: &mut dyn BootDisk,
+        spec: PartitionSpec,
+        marks: &LedgerImage,
+        now: Now,
+    ) -> Result<(LogId, RecoveryReport), RecoverError> {
+        let wanted_epoch = spec.epoch;
+        let log = self.empty_log(spec);
+        let known = marks.get(&log.key).cloned();
+        let clean = known.as_ref().and_then(|marks| marks.clean);
+        let clean = clean.filter(|_| marks.is_readable() && !self.has_served);
+        let checkpoint = self
+            .checkpoint
+            .get_or_insert_with(|| Box::new(CheckpointImage::read(boot)));
+        let image = checkpoint.take(log.key).filter(|image| {
+            clean.is_some_and(|at| at.epoch.0 == image.epoch && at.end.0 == image.end)
+        });
+        let directory = log.directory();
+        let known = known.unwrap_or_default();
+        let mut walk = Walk {
+            boot,
+            directory,
+            durable: known.persisted_end,
+            clean: clean.is_some(),
+            expected: known.log_start,
+            producers: ProducerTable::default(),
+            replay_from: Offset::ZERO,
+            now_ms: now.wall_ms,
+            report: RecoveryReport {
+                vouch: marks.is_readable(),
+                ..RecoveryReport::default()
+            },
+            cluster_id: self.cluster_id,
+            log,
+        };
+        walk.log.log_start = known.log_start;
+        walk.log.epochs = known.epochs.clone();
+        match image {
+            Some(image) => walk.take_checkpoint(image)?,
+            None => walk.run()?,
+        }
+        let Walk {
+            mut log,
+            producers,
+            mut report,
+            ..
+        } = walk;
+        if !producers.is_empty() {
+            log.producers = Some(Box::new(producers));
+        }
+        finish_epochs(&mut log, wanted_epoch)?;
+        report.end = log.end;
+        report.log_start = log.log_start;
+        report.holes = log.holes.clone();
+        report.segments = log.segments.len();
+        self.record_recovered(&log, &known, &report);
+        for at in 0..log.segments.len() {
+            let segment = &log.segments[at];
+            let (base, epoch) = (segment.base_offset, segment.epoch);
+            let path = segment_path(&log.directory(), base, epoch, "log");
+            log.segments[at].file.file = self.attach(path);
+        }
+        Ok((self.add_log(log), report))
+    }
+
+    fn record_recovered(&mut self, log: &Log, known: &PartitionMarks, report: &RecoveryReport) {
+        let key = log.key;
+        if known.epochs.last() != log.epochs.last()
+            && let Some(&(epoch, start)) = log.epochs.last()
+        {
+            self.ledger.record(Mark::Epoch { key, epoch, start });
+        }
+        let epoch = log.segments.last().map_or(log.epoch, |last| last.epoch);
+        if report.torn {
+            let to = log.end;
+            self.ledger.record(Mark::Truncated { key, epoch, to });
+        }
+        if log.end != known.persisted_end && log.holes.is_empty() {
+            self.ledger.record(Mark::Progress {
+                key,
+                epoch,
+                persisted_end: log.end,
+                high_watermark: log.end,
+            });
+        }
+    }
+
+    /// Hands over the requests that name recovered files, before the first turn: a read may follow.
+    pub fn take_attached(&mut self, disk: &mut Vec<DiskRequest>) {
+        self.drain_background(disk);
+    }
+
+    /// Walks every batch of a recovered log from the one that holds `from` on, at boot time.
+    ///
+    /// # Errors
+    /// `Damaged` at a batch that is not valid or in front of a hole; `Disk`.
+    pub fn scan(
+        &self,
+        boot: &dyn BootDisk,
+        log: LogId,
+        from: Offset,
+        visit: &mut dyn FnMut(&BatchHeader, &[u8]),
+    ) -> Result<(), RecoverError> {
+        let state = self.log(log);
+        let first = state.segment_of(from).unwrap_or(0);
+        for segment in state.segments.iter().skip(first) {
+            let path = self.file_path(segment.file.file).unwrap_or_default();
+            let entry = segment.index.floor_offset(segment.base_offset, from);
+            let mut position = entry.map_or(HEADER_BLOCK_BYTES, |at| {
+                u64::from(segment.index.entries()[at].position)
+            });
+            let mut batches = BatchScan::new(path, segment.end_position);
+            while position < segment.end_position {
+                let found = batches
+                    .batch_at(boot, position, segment.epoch)
+                    .map_err(at(path))?;
+                let Some((header, bytes)) = found else {
+                    let path = path.to_owned();
+                    return Err(RecoverError::Damaged { path, position });
+                };
+                position += header.total_bytes() as u64;
+                if header.next_offset() > from {
+                    visit(&header, bytes);
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Completes the epoch table from the segments and with the epoch the partition is opened for.
+fn finish_epochs(log: &mut Log, wanted: Epoch) -> Result<(), RecoverError> {
+    for segment in &log.segments {
+        let found = log.epochs.binary_search_by_key(&segment.epoch, |at| at.0);
+        if let Err(at) = found {
+            log.epochs.insert(at, (segment.epoch, segment.base_offset));
+        }
+    }
+    let last = log.epochs.last().map_or(Epoch(0), |at| at.0);
+    if wanted < last {
+        return Err(RecoverError::EpochWentBack {
+            epoch: wanted,
+            last,
+        });
+    }
+    if log.epochs.is_empty() || wanted > last {
+        log.epochs.push((wanted, log.end));
+    }
+    for at in &mut log.epochs {
+        at.1 = at.1.min(log.end);
+    }
+    log.epoch = wanted;
+    Ok(())
+}
+
+fn index_entry(
+    base: Offset,
+    header: &BatchHeader,
+    position: u64,
+    max_timestamp_before: i64,
+) -> IndexEntry {
+    IndexEntry {
+        relative_offset: (header.base_offset - base.0) as u32,
+        position: position as u32,
+        max_timestamp_before,
+    }
+}

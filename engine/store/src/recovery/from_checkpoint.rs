@@ -1,0 +1,135 @@
+//! Taking a log from the checkpoint of a clean stop: only sidecars are read, and what is missing of
+//! those is rebuilt from the batches.
+
+use highwater_base::disk::FileId;
+use highwater_base::{Epoch, Offset};
+
+use super::walk::Walk;
+use super::{RecoverError, at, index_entry};
+use crate::batch_scan::BatchScan;
+use crate::checkpoint::{LogImage, read_whole};
+use crate::index::SparseIndex;
+use crate::segment::{FileState, HEADER_BLOCK_BYTES, Segment, SegmentFile, segment_path};
+use crate::sidecar;
+
+impl Walk<'_> {
+    /// Takes everything from the checkpoint; only sidecars are read.
+    pub(super) fn take_checkpoint(&mut self, image: LogImage) -> Result<(), RecoverError> {
+        self.report.from_checkpoint = true;
+        self.log.log_start = Offset(image.log_start);
+        self.log.next_prepared_number = image.next_prepared_number;
+        let epochs = image.epochs.iter();
+        self.log.epochs = epochs.map(|at| (Epoch(at.0), Offset(at.1))).collect();
+        for saved in &image.segments {
+            let (base, epoch) = (Offset(saved.base_offset), Epoch(saved.epoch));
+            let index = self.read_index(base, epoch).filter(|(image, _)| {
+                image.end_position == saved.end_position && image.next_offset == saved.next_offset
+            });
+            let index = match index {
+                Some((_, index)) => index,
+                None => self.rebuild_index(base, epoch, saved.end_position)?,
+            };
+            let mut file = SegmentFile::absent(FileId(0), saved.size_bytes);
+            file.state = FileState::Ready;
+            self.log.segments.push(Segment {
+                base_offset: base,
+                epoch,
+                file,
+                end_position: saved.end_position,
+                next_offset: Offset(saved.next_offset),
+                first_timestamp: saved.first_timestamp,
+                max_timestamp: saved.max_timestamp,
+                index,
+                hole_positions: Vec::new(),
+                sealed: saved.sealed,
+                settled: saved.settled,
+            });
+            self.log.has_unsettled |= saved.sealed && !saved.settled;
+        }
+        self.log.end = Offset(image.end);
+        if let Some(last) = self.log.segments.last() {
+            let path = segment_path(&self.directory, last.base_offset, last.epoch, "producers");
+            let saved = self.read_small(&path);
+            match saved.and_then(|bytes| sidecar::decode_producers(&bytes)) {
+                Some((offset, table)) if offset == self.log.end => self.producers = table,
+                _ => self.replay_all()?,
+            }
+        }
+        self.log.durable = self.log.memory_end();
+        Ok(())
+    }
+
+    pub(super) fn read_small(&self, path: &str) -> Option<Vec<u8>> {
+        // Sizes of sidecars are not known without listing: read in growing steps.
+        let mut size = 64 * 1024;
+        loop {
+            let bytes = read_whole(self.boot, path, size).ok()?;
+            if (bytes.len() as u64) < size {
+                return Some(bytes);
+            }
+            size *= 4;
+        }
+    }
+
+    pub(super) fn read_index(
+        &self,
+        base: Offset,
+        epoch: Epoch,
+    ) -> Option<(sidecar::IndexImage, SparseIndex)> {
+        let path = segment_path(&self.directory, base, epoch, "index");
+        let (image, index) = sidecar::decode_index(&self.read_small(&path)?)?;
+        (image.base_offset == base.0 && image.epoch == epoch.0).then_some((image, index))
+    }
+
+    /// The index of a segment that is known to be whole.
+    pub(super) fn rebuild_index(
+        &mut self,
+        base: Offset,
+        epoch: Epoch,
+        end_position: u64,
+    ) -> Result<SparseIndex, RecoverError> {
+        let path = segment_path(&self.directory, base, epoch, "log");
+        let interval_bytes = self.log.config.index_interval_bytes;
+        let mut index = SparseIndex::default();
+        let mut batches = BatchScan::new(&path, end_position);
+        let (mut position, mut max_timestamp_before) = (HEADER_BLOCK_BYTES, -1);
+        while position < end_position {
+            let found = batches
+                .batch_at(&*self.boot, position, epoch)
+                .map_err(at(&path))?;
+            let Some((header, _)) = found else {
+                return Err(RecoverError::Damaged { path, position });
+            };
+            let entry = index_entry(base, &header, position, max_timestamp_before);
+            index.note(entry, interval_bytes);
+            max_timestamp_before = max_timestamp_before.max(header.max_timestamp);
+            position += header.total_bytes() as u64;
+        }
+        Ok(index)
+    }
+
+    pub(super) fn replay_all(&mut self) -> Result<(), RecoverError> {
+        for at_segment in 0..self.log.segments.len() {
+            let segment = &self.log.segments[at_segment];
+            let (base, epoch) = (segment.base_offset, segment.epoch);
+            let end_position = segment.end_position;
+            let path = segment_path(&self.directory, base, epoch, "log");
+            let mut batches = BatchScan::new(&path, end_position);
+            let mut position = HEADER_BLOCK_BYTES;
+            while position < end_position {
+                let found = batches
+                    .batch_at(&*self.boot, position, epoch)
+                    .map_err(at(&path))?;
+                let Some((header, _)) = found else {
+                    return Err(RecoverError::Damaged { path, position });
+                };
+                if header.is_idempotent() {
+                    let offset = Offset(header.base_offset);
+                    self.producers.note(&header, offset, self.now_ms);
+                }
+                position += header.total_bytes() as u64;
+            }
+        }
+        Ok(())
+    }
+}

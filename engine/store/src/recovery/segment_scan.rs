@@ -1,0 +1,309 @@
+//! Taking in one segment: its place in the chain, its batches, and the verdict on the first byte
+//! that is not one.
+
+use highwater_base::disk::FileId;
+use highwater_base::limits::BLOCK_BYTES;
+use highwater_base::record_batch::HEADER_BYTES;
+use highwater_base::{BatchHeader, Offset};
+
+use super::walk::{Found, Step, Walk};
+use super::{RecoverError, STALE_REACH_BYTES, at, index_entry};
+use crate::batch_scan::BatchScan;
+use crate::index::SparseIndex;
+use crate::segment::{
+    FileState, HEADER_BLOCK_BYTES, NO_PREVIOUS_EPOCH, Segment, SegmentFile, SegmentHeader,
+    block_ceil, block_floor, segment_path,
+};
+
+impl Walk<'_> {
+    /// Takes in one segment.
+    pub(super) fn segment(
+        &mut self,
+        found: &Found,
+        next: Option<Offset>,
+    ) -> Result<Step, RecoverError> {
+        if self.log.segments.is_empty() && found.base <= self.expected {
+            self.expected = found.base;
+        }
+        if found.base < self.expected {
+            return Err(RecoverError::Overlap {
+                path: found.path.clone(),
+                base: found.base,
+                end: self.expected,
+            });
+        }
+        if found.base > self.expected {
+            if !self.is_settled(self.expected) {
+                self.report.torn = true;
+                self.remove(found)?;
+                return Ok(Step::Stop);
+            }
+            self.declare_hole(self.expected, found.base);
+            self.expected = found.base;
+        }
+        if self.take_unscanned(found, next)? {
+            return Ok(Step::GoOn);
+        }
+        let mut segment = self.blank_segment(found);
+        let step = self.scan_segment(found, next, &mut segment)?;
+        let nothing = segment.end_position == HEADER_BLOCK_BYTES;
+        if nothing && segment.hole_positions.is_empty() && !self.is_settled(found.base) {
+            // Created, and never durably written to.
+            self.report.torn |= found.header.is_ok() || step == Step::Stop;
+            self.remove(found)?;
+            return Ok(Step::Stop);
+        }
+        if found.header.is_err() {
+            self.rewrite_header(found)?;
+        }
+        self.name_for_good(found, &mut segment)?;
+        self.log.segments.push(segment);
+        Ok(step)
+    }
+
+    pub(super) fn blank_segment(&self, found: &Found) -> Segment {
+        let mut file = SegmentFile::absent(FileId(0), found.size_bytes);
+        file.state = FileState::Ready;
+        file.prepared_number = found.prepared_number;
+        Segment {
+            base_offset: found.base,
+            epoch: found.epoch,
+            file,
+            end_position: HEADER_BLOCK_BYTES,
+            next_offset: found.base,
+            first_timestamp: -1,
+            max_timestamp: -1,
+            index: SparseIndex::default(),
+            hole_positions: Vec::new(),
+            sealed: false,
+            settled: false,
+        }
+    }
+
+    /// A sealed, acknowledged segment with a fitting sidecar needs no scan.
+    pub(super) fn take_unscanned(
+        &mut self,
+        found: &Found,
+        next: Option<Offset>,
+    ) -> Result<bool, RecoverError> {
+        let Some(next) = next.filter(|next| *next <= self.durable) else {
+            return Ok(false);
+        };
+        if found.header.is_err() || self.replay_from < next {
+            return Ok(false);
+        }
+        let Some((image, index)) = self.read_index(found.base, found.epoch) else {
+            return Ok(false);
+        };
+        let fits = image.next_offset == next.0 && image.end_position <= found.size_bytes;
+        if fits {
+            let mut segment = self.blank_segment(found);
+            segment.index = index;
+            segment.end_position = image.end_position;
+            segment.next_offset = next;
+            segment.first_timestamp = image.first_timestamp;
+            segment.max_timestamp = image.max_timestamp;
+            segment.settled = block_ceil(image.end_position) == found.size_bytes;
+            self.name_for_good(found, &mut segment)?;
+            self.log.segments.push(segment);
+            self.expected = next;
+        }
+        Ok(fits)
+    }
+
+    /// A file made ready ahead that turned out to hold batches gets its final name.
+    pub(super) fn name_for_good(
+        &mut self,
+        found: &Found,
+        segment: &mut Segment,
+    ) -> Result<(), RecoverError> {
+        if segment.file.prepared_number.take().is_some() {
+            let to = segment_path(&self.directory, found.base, found.epoch, "log");
+            self.boot
+                .rename(&found.path, &to)
+                .map_err(at(&found.path))?;
+        }
+        Ok(())
+    }
+
+    pub(super) fn scan_segment(
+        &mut self,
+        found: &Found,
+        next: Option<Offset>,
+        segment: &mut Segment,
+    ) -> Result<Step, RecoverError> {
+        let interval_bytes = self.log.config.index_interval_bytes;
+        let mut batches = BatchScan::new(&found.path, found.size_bytes);
+        loop {
+            let position = segment.end_position;
+            let valid = self.next_batch(&mut batches, found, position)?;
+            if let Some(header) = valid {
+                self.take_batch(segment, &header, position, interval_bytes);
+                continue;
+            }
+            let at_seam = next == Some(self.expected);
+            if at_seam {
+                return Ok(Step::GoOn);
+            }
+            let blank = self.is_blank(found, position)?;
+            if !self.is_settled(self.expected) || (self.clean && blank && next.is_none()) {
+                return self.truncate(found, position, blank, segment);
+            }
+            segment.hole_positions.push((position, self.expected));
+            let resumed = self.find_behind_hole(found, position)?;
+            let to = resumed
+                .map(|(_, header)| Offset(header.base_offset))
+                .or(next);
+            let Some(to) = to.filter(|to| *to > self.expected) else {
+                // Nothing follows in this file: the caller closes the hole at D.
+                return Ok(Step::GoOn);
+            };
+            self.declare_hole(self.expected, to);
+            self.expected = to;
+            let Some((position, header)) = resumed else {
+                return Ok(Step::GoOn);
+            };
+            segment.end_position = position;
+            let before = segment.max_timestamp;
+            let entry = index_entry(found.base, &header, position, before);
+            segment.index.note_always(entry);
+        }
+    }
+
+    pub(super) fn take_batch(
+        &mut self,
+        segment: &mut Segment,
+        header: &BatchHeader,
+        position: u64,
+        interval_bytes: usize,
+    ) {
+        let before = segment.max_timestamp;
+        let entry = index_entry(segment.base_offset, header, position, before);
+        segment.index.note(entry, interval_bytes);
+        segment.end_position += header.total_bytes() as u64;
+        segment.next_offset = header.next_offset();
+        segment.max_timestamp = before.max(header.max_timestamp);
+        if segment.first_timestamp < 0 {
+            segment.first_timestamp = header.max_timestamp;
+        }
+        if header.is_idempotent() && header.base_offset >= self.replay_from.0 {
+            let base = Offset(header.base_offset);
+            self.producers.note(header, base, self.now_ms);
+        }
+        self.expected = header.next_offset();
+        self.report.scanned_bytes += header.total_bytes() as u64;
+    }
+
+    /// The valid batch at `position` that continues the log, if there is one.
+    pub(super) fn next_batch(
+        &self,
+        batches: &mut BatchScan<'_>,
+        found: &Found,
+        position: u64,
+    ) -> Result<Option<BatchHeader>, RecoverError> {
+        let batch = batches.batch_at(&*self.boot, position, found.epoch);
+        let batch = batch.map_err(at(&found.path))?;
+        let header = batch.map(|(header, _)| header);
+        Ok(header.filter(|header| header.base_offset == self.expected.0))
+    }
+
+    pub(super) fn is_blank(&self, found: &Found, position: u64) -> Result<bool, RecoverError> {
+        let mut batches = BatchScan::new(&found.path, found.size_bytes);
+        let end = found.size_bytes.min(position + STALE_REACH_BYTES);
+        let dirty = batches.last_nonzero(&*self.boot, position, end);
+        Ok(dirty.map_err(at(&found.path))?.is_none())
+    }
+
+    /// The first valid batch behind damage: offsets beyond it, same epoch, CRC right.
+    pub(super) fn find_behind_hole(
+        &self,
+        found: &Found,
+        position: u64,
+    ) -> Result<Option<(u64, BatchHeader)>, RecoverError> {
+        let mut batches = BatchScan::new(&found.path, found.size_bytes);
+        let mut from = position + 1;
+        while from + HEADER_BYTES as u64 <= found.size_bytes {
+            let next = batches.find_batch(&*self.boot, from, found.epoch);
+            let Some((at_position, header)) = next.map_err(at(&found.path))? else {
+                return Ok(None);
+            };
+            if header.base_offset > self.expected.0 {
+                return Ok(Some((at_position, header)));
+            }
+            from = at_position + 1;
+        }
+        Ok(None)
+    }
+
+    /// The log ends at `position`: what follows is made zero, durably, and with it everything that
+    /// was found valid.
+    pub(super) fn truncate(
+        &mut self,
+        found: &Found,
+        position: u64,
+        blank: bool,
+        segment: &mut Segment,
+    ) -> Result<Step, RecoverError> {
+        segment.end_position = position;
+        segment.next_offset = self.expected;
+        self.report.torn |= !blank;
+        let unconfirmed = self.expected > self.durable && !self.clean;
+        if position == HEADER_BLOCK_BYTES || (blank && !unconfirmed) {
+            return Ok(Step::Stop);
+        }
+        let from = block_floor(position);
+        let path = &found.path;
+        if !blank {
+            let end = found.size_bytes.min(position + STALE_REACH_BYTES);
+            let mut batches = BatchScan::new(path, found.size_bytes);
+            let last = batches
+                .last_nonzero(&*self.boot, position, end)
+                .map_err(at(path))?;
+            let to = block_ceil(last.unwrap_or(position) + 1).min(found.size_bytes);
+            let mut zeros_from = block_ceil(position);
+            let zeros = vec![0; 1 << 20];
+            while zeros_from < to {
+                let len = (to - zeros_from).min(zeros.len() as u64);
+                let chunk = &zeros[..len as usize];
+                self.boot.write(path, zeros_from, chunk).map_err(at(path))?;
+                zeros_from += len;
+            }
+        }
+        let mut block = vec![0; BLOCK_BYTES];
+        let kept = (position - from) as usize;
+        self.boot
+            .read(path, from, &mut block[..kept])
+            .map_err(at(path))?;
+        let rewrite_from = match kept {
+            // The log ends with a block: rewriting that one is what makes it durable.
+            0 => {
+                let last = from - BLOCK_BYTES as u64;
+                self.boot.read(path, last, &mut block).map_err(at(path))?;
+                last
+            }
+            _ => from,
+        };
+        self.boot
+            .write(path, rewrite_from, &block)
+            .map_err(at(path))?;
+        Ok(Step::Stop)
+    }
+
+    /// The header repeats what the name and the neighbours say.
+    pub(super) fn rewrite_header(&mut self, found: &Found) -> Result<(), RecoverError> {
+        let previous = self.log.segments.last();
+        let header = SegmentHeader {
+            cluster_id: self.cluster_id,
+            topic_id: self.log.key.topic_id,
+            partition: self.log.key.partition,
+            epoch: found.epoch,
+            base_offset: found.base,
+            prev_epoch: previous.map_or(NO_PREVIOUS_EPOCH, |segment| segment.epoch),
+            prev_end: found.base,
+        };
+        let mut block = vec![0; BLOCK_BYTES];
+        header.encode(&mut block);
+        let path = &found.path;
+        self.boot.write(path, 0, &block).map_err(at(path))
+    }
+}

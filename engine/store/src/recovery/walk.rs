@@ -1,0 +1,234 @@
+//! The walk over a partition's files: which segments there are, which are left over, what producers
+//! were known, and where the log ends.
+
+use highwater_base::disk::{BootDisk, DiskError};
+use highwater_base::limits::BLOCK_BYTES;
+use highwater_base::{ClusterId, Epoch, Offset};
+
+use super::{RecoverError, RecoveryReport, at};
+use crate::batch_scan::BatchScan;
+use crate::log::{DurableEnd, Hole, Log};
+use crate::producer_state::ProducerTable;
+use crate::segment::{FileName, SegmentHeader, SegmentHeaderError, segment_path};
+use crate::sidecar;
+
+/// A segment file found in the partition's directory.
+#[derive(Debug)]
+pub(super) struct Found {
+    pub base: Offset,
+    pub epoch: Epoch,
+    pub path: String,
+    pub prepared_number: Option<u32>,
+    pub size_bytes: u64,
+    pub header: Result<SegmentHeader, SegmentHeaderError>,
+}
+
+/// The walk over a partition's segments.
+pub(super) struct Walk<'a> {
+    pub boot: &'a mut dyn BootDisk,
+    pub directory: String,
+    pub log: Log,
+    /// Everything below was acknowledged, as far as the ledger knows.
+    pub durable: Offset,
+    pub clean: bool,
+    pub expected: Offset,
+    pub producers: ProducerTable,
+    pub replay_from: Offset,
+    /// Producers found in the log count as used when recovery ran.
+    pub now_ms: i64,
+    pub report: RecoveryReport,
+    pub cluster_id: ClusterId,
+}
+
+/// Whether the walk goes on behind a segment.
+#[derive(PartialEq, Eq)]
+pub(super) enum Step {
+    GoOn,
+    /// The log ends here: later files hold nothing that was acknowledged.
+    Stop,
+}
+
+impl Walk<'_> {
+    /// Walks the files that are there.
+    pub(super) fn run(&mut self) -> Result<(), RecoverError> {
+        let mut found = self.find_segments()?;
+        self.remove_below_start(&mut found)?;
+        self.choose_producers(&found);
+        let mut stopped_at = None;
+        for at in 0..found.len() {
+            let next = found.get(at + 1).map(|next| next.base);
+            if self.segment(&found[at], next)? == Step::Stop {
+                stopped_at = Some(at + 1);
+                break;
+            }
+        }
+        for later in found.drain(stopped_at.unwrap_or(found.len())..) {
+            self.report.torn = true;
+            self.remove(&later)?;
+        }
+        self.log.end = self.expected.max(self.log.log_start);
+        if self.log.end < self.durable {
+            self.declare_hole(self.log.end, self.durable);
+            self.log.end = self.durable;
+        }
+        self.report.ambiguous_tail = self.report.torn;
+        let last = self.log.segments.len().saturating_sub(1);
+        for (at, segment) in self.log.segments.iter_mut().enumerate() {
+            segment.sealed = at < last || !self.log.holes.is_empty();
+            self.log.has_unsettled |= segment.sealed && !segment.settled;
+        }
+        self.log.durable = match self.log.segments.last() {
+            Some(last) => DurableEnd {
+                offset: self.log.end,
+                segment_base: last.base_offset,
+                position: last.end_position,
+            },
+            None => DurableEnd::nothing_from(self.log.end),
+        };
+        Ok(())
+    }
+
+    /// The segment files in (base, epoch) order. Files made ready ahead that were never written to
+    /// are removed; names that are not ours are left alone.
+    pub(super) fn find_segments(&mut self) -> Result<Vec<Found>, RecoverError> {
+        let entries = match self.boot.list(&self.directory) {
+            Ok(entries) => entries,
+            Err(DiskError::NotFound) => return Ok(Vec::new()),
+            Err(error) => return Err(at(&self.directory)(error)),
+        };
+        let mut found = Vec::new();
+        for entry in entries.into_iter().filter(|entry| !entry.is_directory) {
+            let path = format!("{}/{}", self.directory, entry.name);
+            let (name, prepared_number) = match FileName::parse(&entry.name) {
+                Some(FileName::Segment { base_offset, epoch }) => {
+                    (Some((base_offset, epoch)), None)
+                }
+                Some(FileName::Prepared(number)) => (None, Some(number)),
+                Some(FileName::Sidecar { .. }) | None => continue,
+            };
+            let header = self.read_header(&path)?;
+            let identity = match (name, header) {
+                (Some(name), _) => Some(name),
+                (None, Ok(header)) => Some((header.base_offset, header.epoch)),
+                (None, Err(_)) => self.identify(&path)?,
+            };
+            let Some((base, epoch)) = identity else {
+                self.boot.remove(&path).map_err(at(&path))?;
+                continue;
+            };
+            if let Some(number) = prepared_number {
+                self.log.next_prepared_number = self.log.next_prepared_number.max(number + 1);
+            }
+            found.push(Found {
+                base,
+                epoch,
+                path,
+                prepared_number,
+                size_bytes: entry.size_bytes - entry.size_bytes % BLOCK_BYTES as u64,
+                header,
+            });
+        }
+        // A file with its final name and one that was to replace it: the prepared one was written
+        // later, after the other's creation had failed.
+        found.sort_by_key(|it| (it.base, it.epoch, it.prepared_number.is_none()));
+        found.dedup_by(|second, first| first.base == second.base && first.epoch == second.epoch);
+        Ok(found)
+    }
+
+    /// What a file made ready ahead holds, told by its first batch when its header is damaged.
+    pub(super) fn identify(&self, path: &str) -> Result<Option<(Offset, Epoch)>, RecoverError> {
+        let mut batches = BatchScan::new(path, u64::MAX);
+        let first = batches.first_batch(&*self.boot).map_err(at(path))?;
+        Ok(first.map(|header| {
+            let epoch = Epoch(header.partition_leader_epoch as u32);
+            (Offset(header.base_offset), epoch)
+        }))
+    }
+
+    pub(super) fn read_header(
+        &self,
+        path: &str,
+    ) -> Result<Result<SegmentHeader, SegmentHeaderError>, RecoverError> {
+        let mut block = vec![0; BLOCK_BYTES];
+        let got = self.boot.read(path, 0, &mut block).map_err(at(path))?;
+        let header = SegmentHeader::decode(&block[..got]);
+        if let Err(error @ SegmentHeaderError::Version(_)) = header {
+            let path = path.to_owned();
+            return Err(RecoverError::Header { path, error });
+        }
+        if let Ok(header) = &header {
+            let key = self.log.key;
+            let ours = header.cluster_id == self.cluster_id
+                && header.topic_id == key.topic_id
+                && header.partition == key.partition;
+            if !ours {
+                let path = path.to_owned();
+                return Err(RecoverError::Foreign { path });
+            }
+        }
+        Ok(header)
+    }
+
+    /// Segments that a crash left between a durable log start and their removal.
+    pub(super) fn remove_below_start(
+        &mut self,
+        found: &mut Vec<Found>,
+    ) -> Result<(), RecoverError> {
+        let start = self.log.log_start;
+        while found.len() > 1 && found[1].base <= start {
+            let gone = found.remove(0);
+            self.remove(&gone)?;
+        }
+        Ok(())
+    }
+
+    pub(super) fn remove(&mut self, gone: &Found) -> Result<(), RecoverError> {
+        self.boot.remove(&gone.path).map_err(at(&gone.path))?;
+        for kind in ["index", "producers"] {
+            let path = segment_path(&self.directory, gone.base, gone.epoch, kind);
+            self.boot.remove(&path).map_err(at(&path))?;
+        }
+        Ok(())
+    }
+
+    /// The newest producer snapshot that acknowledged data covers; replay begins there.
+    pub(super) fn choose_producers(&mut self, found: &[Found]) {
+        for segment in found.iter().rev() {
+            let path = segment_path(&self.directory, segment.base, segment.epoch, "producers");
+            let Some(bytes) = self.read_small(&path) else {
+                continue;
+            };
+            if let Some((offset, table)) = sidecar::decode_producers(&bytes)
+                && offset <= self.durable
+                && offset >= segment.base
+            {
+                self.producers = table;
+                self.replay_from = offset;
+                return;
+            }
+        }
+        self.replay_from = Offset::ZERO;
+    }
+
+    pub(super) fn declare_hole(&mut self, from: Offset, to: Offset) {
+        assert!(from < to, "a hole has an extent");
+        if let Some(last) = self.log.segments.last_mut() {
+            let boundary = (last.end_position, from);
+            if last.next_offset == from && !last.hole_positions.contains(&boundary) {
+                last.hole_positions.push(boundary);
+            }
+        }
+        match self.log.holes.last_mut() {
+            Some(hole) if hole.to == from.0 => hole.to = to.0,
+            _ => self.log.holes.push(Hole {
+                from: from.0,
+                to: to.0,
+            }),
+        }
+    }
+
+    /// Whether what lies at `offset` was acknowledged, or everything was in order at a clean stop.
+    pub(super) fn is_settled(&self, offset: Offset) -> bool {
+        self.clean || offset < self.durable
+    }
+}

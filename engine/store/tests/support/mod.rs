@@ -1,0 +1,329 @@
+//! A store over a disk in memory, driven step by step.
+
+#![allow(dead_code, reason = "each test file uses a part of it")]
+
+pub mod disk;
+
+use highwater_base::crc::crc32c;
+use highwater_base::disk::DiskRequest;
+use highwater_base::prng::Prng;
+use highwater_base::{BatchHeader, ClusterId, CoreId, Epoch, Now, Offset, PartitionIndex, TopicId};
+use highwater_store::{
+    AppendError, Appended, Barrier, LedgerImage, LogConfig, LogId, MarksLedger, PartitionSpec,
+    ReadError, ReadOutcome, ReadPiece, RecoverError, RecoveryReport, Store, StoreConfig,
+    StoreEvent,
+};
+
+use disk::{Keep, TestDisk};
+
+pub const TOPIC: TopicId = TopicId([7; 16]);
+pub const CLUSTER: ClusterId = ClusterId([1; 16]);
+
+/// One batch of `records` records with a payload of `payload` bytes. Sequences below zero mean "not
+/// idempotent".
+pub struct Batch {
+    pub records: i32,
+    pub payload: usize,
+    pub timestamp: i64,
+    pub producer: Option<(i64, i16, i32)>,
+    pub seed: u64,
+}
+
+impl Batch {
+    pub fn of(records: i32, payload: usize) -> Batch {
+        Batch {
+            records,
+            payload,
+            timestamp: 1000,
+            producer: None,
+            seed: 1,
+        }
+    }
+
+    pub fn at(mut self, timestamp: i64) -> Batch {
+        self.timestamp = timestamp;
+        self
+    }
+
+    pub fn by_producer(mut self, id: i64, epoch: i16, sequence: i32) -> Batch {
+        self.producer = Some((id, epoch, sequence));
+        self
+    }
+
+    pub fn bytes(&self) -> Vec<u8> {
+        let mut bytes = vec![0u8; 61 + self.payload];
+        let length = (bytes.len() - 12) as i32;
+        let (id, epoch, sequence) = self.producer.unwrap_or((-1, -1, -1));
+        bytes[8..12].copy_from_slice(&length.to_be_bytes());
+        bytes[16] = 2;
+        bytes[23..27].copy_from_slice(&(self.records - 1).to_be_bytes());
+        bytes[27..35].copy_from_slice(&self.timestamp.to_be_bytes());
+        bytes[35..43].copy_from_slice(&self.timestamp.to_be_bytes());
+        bytes[43..51].copy_from_slice(&id.to_be_bytes());
+        bytes[51..53].copy_from_slice(&epoch.to_be_bytes());
+        bytes[53..57].copy_from_slice(&sequence.to_be_bytes());
+        bytes[57..61].copy_from_slice(&self.records.to_be_bytes());
+        Prng::new(self.seed).fill(&mut bytes[61..]);
+        let crc = crc32c(&bytes[21..]);
+        bytes[17..21].copy_from_slice(&crc.to_be_bytes());
+        bytes
+    }
+}
+
+pub fn test_config() -> StoreConfig {
+    StoreConfig {
+        core: CoreId(0),
+        tail_cache_bytes: 1 << 20,
+        barrier: Barrier::DeviceFlush,
+        ..StoreConfig::default()
+    }
+}
+
+pub fn spec(partition: i32, epoch: u32, config: LogConfig) -> PartitionSpec {
+    PartitionSpec {
+        topic_id: TOPIC,
+        topic: "orders".to_owned(),
+        partition: PartitionIndex(partition),
+        epoch: Epoch(epoch),
+        config,
+    }
+}
+
+pub fn directory(partition: i32) -> String {
+    format!("topics/orders/{TOPIC}/{partition}")
+}
+
+/// A store, its disk, and the requests that are under way.
+pub struct World {
+    pub store: Store,
+    pub disk: TestDisk,
+    pub pending: Vec<DiskRequest>,
+    pub events: Vec<StoreEvent>,
+    pub now: Now,
+}
+
+fn open_store(config: StoreConfig, disk: &mut TestDisk) -> (Store, LedgerImage) {
+    let image = LedgerImage::read(disk).expect("marks are readable");
+    let ledger = MarksLedger::create(disk, config.core, &image, |_| true).expect("ledger");
+    (Store::new(config, CLUSTER, ledger), image)
+}
+
+impl World {
+    pub fn new(config: StoreConfig) -> World {
+        let mut disk = TestDisk::default();
+        let (store, _) = open_store(config, &mut disk);
+        World {
+            store,
+            disk,
+            pending: Vec::new(),
+            events: Vec::new(),
+            now: Now {
+                monotonic_ns: 1_000_000,
+                wall_ms: 1_000_000,
+            },
+        }
+    }
+
+    /// The writes of this turn, and the barrier behind them if they want one, reach the device's
+    /// cache and no further.
+    pub fn write_without_flush(&mut self) {
+        use highwater_base::disk::DiskOperation;
+        self.end_turn();
+        while let Some(mut request) = self.pending.pop() {
+            let DiskOperation::Write { durable, .. } = &mut request.operation else {
+                continue;
+            };
+            let was_durable = std::mem::replace(durable, false);
+            let completion = self.disk.execute(request);
+            let Some(completion) = completion.filter(|_| !was_durable) else {
+                continue;
+            };
+            let mut fresh = Vec::new();
+            self.store
+                .complete(self.now, completion, &mut fresh, &mut self.events);
+            self.take_requests(fresh);
+        }
+    }
+
+    /// A crash in the middle of everything.
+    pub fn crash_now(&mut self, config: StoreConfig, keep: Keep, seed: u64) -> LedgerImage {
+        let mut prng = Prng::new(seed);
+        while !self.pending.is_empty() {
+            let at = prng.below(self.pending.len() as u64) as usize;
+            let request = self.pending.remove(at);
+            self.disk.tear(request, &mut prng);
+        }
+        self.restart(config, keep)
+    }
+
+    /// A new process over the same disk after a crash; partitions are recovered by `recover`.
+    pub fn restart(&mut self, config: StoreConfig, keep: Keep) -> LedgerImage {
+        self.pending.clear();
+        self.events.clear();
+        self.disk.crash(keep);
+        let (store, image) = open_store(config, &mut self.disk);
+        self.store = store;
+        image
+    }
+
+    pub fn recover(
+        &mut self,
+        image: &LedgerImage,
+        spec: PartitionSpec,
+    ) -> Result<(LogId, RecoveryReport), RecoverError> {
+        let recovered = self.store.recover(&mut self.disk, spec, image, self.now);
+        self.take_attached();
+        recovered
+    }
+
+    fn take_attached(&mut self) {
+        let mut fresh = Vec::new();
+        self.store.take_attached(&mut fresh);
+        self.take_requests(fresh);
+    }
+
+    pub fn append(&mut self, log: LogId, batch: &Batch) -> Result<Appended, AppendError> {
+        let bytes = batch.bytes();
+        let header = BatchHeader::parse(&bytes).expect("a valid batch");
+        self.store.append(log, self.now, &header, &bytes, None)
+    }
+
+    fn take_requests(&mut self, fresh: Vec<DiskRequest>) {
+        for request in fresh {
+            self.disk.issued(&request);
+            // Naming takes effect in order; everything else in any order.
+            match request.operation {
+                highwater_base::disk::DiskOperation::Attach { .. } => {
+                    let _ = self.disk.execute(request);
+                }
+                _ => self.pending.push(request),
+            }
+        }
+    }
+
+    pub fn end_turn(&mut self) {
+        let mut fresh = Vec::new();
+        self.store.end_turn(self.now, &mut fresh);
+        self.take_requests(fresh);
+    }
+
+    pub fn tick(&mut self) {
+        let mut fresh = Vec::new();
+        self.store.tick(self.now, &mut fresh, &mut self.events);
+        self.take_requests(fresh);
+    }
+
+    /// Lets time pass, then ticks.
+    pub fn pass_ms(&mut self, milliseconds: u64) {
+        self.now.monotonic_ns += milliseconds * 1_000_000;
+        self.now.wall_ms += milliseconds as i64;
+        self.tick();
+    }
+
+    /// Executes the pending request at `at` and steps the store with its end.
+    pub fn execute(&mut self, at: usize) {
+        let request = self.pending.remove(at);
+        let Some(completion) = self.disk.execute(request) else {
+            return;
+        };
+        let mut fresh = Vec::new();
+        self.store
+            .complete(self.now, completion, &mut fresh, &mut self.events);
+        self.take_requests(fresh);
+    }
+
+    /// Ends the turn and executes everything until nothing is under way.
+    pub fn settle(&mut self) {
+        self.end_turn();
+        for _ in 0..100_000 {
+            if self.pending.is_empty() {
+                return;
+            }
+            self.execute(0);
+        }
+        panic!("the store never comes to rest");
+    }
+
+    /// Executes some pending requests, in random order.
+    pub fn execute_some(&mut self, prng: &mut Prng, most: u64) {
+        for _ in 0..prng.below(most + 1) {
+            if self.pending.is_empty() {
+                return;
+            }
+            let at = prng.below(self.pending.len() as u64) as usize;
+            self.execute(at);
+        }
+    }
+
+    pub fn shutdown(&mut self) {
+        let mut fresh = Vec::new();
+        self.store.shutdown(self.now, &mut fresh);
+        self.take_requests(fresh);
+        self.settle();
+        let complete = |event: &StoreEvent| matches!(event, StoreEvent::ShutdownComplete);
+        assert!(self.events.iter().any(complete), "the clean stop completes");
+    }
+
+    /// Reads and checks: whole batches, contiguous, CRC right, not beyond the high-water mark.
+    /// Returns the headers.
+    pub fn read(
+        &mut self,
+        log: LogId,
+        offset: i64,
+        max_bytes: usize,
+        at_least_one: bool,
+    ) -> Result<(ReadOutcome, Vec<BatchHeader>), ReadError> {
+        let mut pieces = Vec::new();
+        let outcome = self
+            .store
+            .read(log, Offset(offset), max_bytes, at_least_one, &mut pieces)?;
+        let mut bytes = Vec::new();
+        for piece in &pieces {
+            match piece {
+                ReadPiece::Memory(slice) => bytes.extend_from_slice(slice.bytes()),
+                ReadPiece::File { file, offset, len } => {
+                    bytes.extend_from_slice(&self.disk.file_bytes(*file, *offset, *len));
+                }
+            }
+        }
+        assert_eq!(bytes.len(), outcome.bytes, "the outcome counts the pieces");
+        let mut headers: Vec<BatchHeader> = Vec::new();
+        let mut at = 0;
+        while at < bytes.len() {
+            let header = BatchHeader::parse(&bytes[at..]).expect("a batch boundary");
+            header.verify_crc(&bytes[at..]).expect("an undamaged batch");
+            if let Some(last) = headers.last() {
+                assert_eq!(last.next_offset().0, header.base_offset, "no gap");
+            }
+            at += header.total_bytes();
+            headers.push(header);
+        }
+        if let Some(last) = headers.last() {
+            assert_eq!(last.next_offset(), outcome.next_offset);
+            assert!(last.next_offset() <= outcome.high_watermark);
+            assert!(headers[0].base_offset <= offset, "the offset is covered");
+            assert!(last.next_offset().0 > offset, "progress");
+        } else {
+            assert_eq!(outcome.next_offset.0, offset);
+        }
+        Ok((outcome, headers))
+    }
+
+    /// Reads everything from `offset` on, `max_bytes` at a time, as a consumer does.
+    pub fn consume(&mut self, log: LogId, mut offset: i64, max_bytes: usize) -> Vec<BatchHeader> {
+        let mut all: Vec<BatchHeader> = Vec::new();
+        loop {
+            let (outcome, headers) = self.read(log, offset, max_bytes, true).expect("in range");
+            if headers.is_empty() {
+                assert_eq!(
+                    outcome.next_offset, outcome.high_watermark,
+                    "read to the end"
+                );
+                return all;
+            }
+            let fresh = |header: &&BatchHeader| header.next_offset().0 > offset;
+            all.extend(headers.iter().filter(fresh));
+            offset = outcome.next_offset.0;
+        }
+    }
+}

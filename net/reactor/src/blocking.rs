@@ -1,0 +1,232 @@
+//! The few system calls that would stall a core (creating, renaming, removing, truncating files,
+//! syncing directories), on one helper thread for the whole process.
+
+use std::fs::{self, File, OpenOptions};
+use std::io;
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, Sender, channel};
+
+use highwater_base::disk::{DiskCompletion, DiskError, DiskToken};
+
+use crate::mailbox::Doorbell;
+
+/// What the helper does.
+#[derive(Debug)]
+pub(crate) enum Task {
+    Create {
+        path: PathBuf,
+        size_bytes: u64,
+        first: Vec<u8>,
+    },
+    Truncate {
+        path: PathBuf,
+        size_bytes: u64,
+    },
+    WriteWhole {
+        path: PathBuf,
+        bytes: Vec<u8>,
+    },
+    Rename {
+        from: PathBuf,
+        to: PathBuf,
+    },
+    Remove {
+        path: PathBuf,
+    },
+}
+
+/// A task and where its end is told.
+pub(crate) struct Job {
+    pub token: DiskToken,
+    pub task: Task,
+    pub reply: Arc<Doorbell>,
+}
+
+/// Where a core sends jobs.
+#[derive(Clone)]
+pub(crate) struct BlockingHandle {
+    pub sender: Sender<Job>,
+    pub doorbell: Arc<Doorbell>,
+}
+
+impl BlockingHandle {
+    pub fn submit(&self, token: DiskToken, task: Task) {
+        let job = Job {
+            token,
+            task,
+            reply: Arc::clone(&self.doorbell),
+        };
+        self.sender
+            .send(job)
+            .expect("the helper thread lives as long as the cores");
+    }
+}
+
+/// Starts the helper thread; it ends when the last handle is gone.
+pub(crate) fn start() -> io::Result<Sender<Job>> {
+    let (sender, receiver) = channel();
+    std::thread::Builder::new()
+        .name("disk-helper".to_string())
+        .spawn(move || serve(&receiver))?;
+    Ok(sender)
+}
+
+fn serve(jobs: &Receiver<Job>) {
+    while let Ok(job) = jobs.recv() {
+        let result = perform(&job.task)
+            .map(|()| 0)
+            .map_err(|error| disk_error(&error));
+        job.reply.push_completion(DiskCompletion {
+            token: job.token,
+            result,
+        });
+    }
+}
+
+/// An I/O error as the Disk port says it.
+pub(crate) fn disk_error(error: &io::Error) -> DiskError {
+    match error.raw_os_error() {
+        Some(errno) => DiskError::from_errno(errno),
+        None if error.kind() == io::ErrorKind::NotFound => DiskError::NotFound,
+        None => DiskError::Io(libc::EIO),
+    }
+}
+
+fn perform(task: &Task) -> io::Result<()> {
+    match task {
+        Task::Create {
+            path,
+            size_bytes,
+            first,
+        } => create(path, *size_bytes, first),
+        Task::Truncate { path, size_bytes } => {
+            let file = OpenOptions::new().write(true).open(path)?;
+            file.set_len(*size_bytes)?;
+            file.sync_all()
+        }
+        Task::WriteWhole { path, bytes } => write_whole(path, bytes),
+        Task::Rename { from, to } => {
+            if let Some(parent) = to.parent() {
+                create_directories(parent)?;
+            }
+            fs::rename(from, to)?;
+            sync_parent(to)?;
+            sync_parent(from)
+        }
+        Task::Remove { path } => remove(path),
+    }
+}
+
+/// Creates a file with its blocks reserved and its first bytes written, all of it durable.
+pub(crate) fn create(path: &Path, size_bytes: u64, first: &[u8]) -> io::Result<()> {
+    if let Some(parent) = path.parent() {
+        create_directories(parent)?;
+    }
+    let file = OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .open(path)?;
+    let reserved = reserve(&file, size_bytes).and_then(|()| {
+        file.write_all_at(first, 0)?;
+        file.sync_all()?;
+        drop_cached(&file);
+        sync_parent(path)
+    });
+    if reserved.is_err() {
+        // A half-made file must not take the room that is missing.
+        let _ = fs::remove_file(path);
+    }
+    reserved
+}
+
+/// Forgets cached pages: from here on the file is written by direct I/O.
+fn drop_cached(file: &File) {
+    // SAFETY: no memory is involved.
+    unsafe { libc::posix_fadvise(file.as_raw_fd(), 0, 0, libc::POSIX_FADV_DONTNEED) };
+}
+
+/// Reserves blocks and sets the size; a filesystem without fallocate gets the size alone.
+fn reserve(file: &File, size_bytes: u64) -> io::Result<()> {
+    if size_bytes == 0 {
+        return Ok(());
+    }
+    // SAFETY: no memory is involved.
+    let result = unsafe { libc::fallocate(file.as_raw_fd(), 0, 0, size_bytes as libc::off_t) };
+    if result == 0 {
+        return Ok(());
+    }
+    let error = io::Error::last_os_error();
+    match error.raw_os_error() {
+        Some(libc::EOPNOTSUPP) => file.set_len(size_bytes),
+        _ => Err(error),
+    }
+}
+
+/// Replaces a small file: written aside, synced, renamed over.
+pub(crate) fn write_whole(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    if let Some(parent) = path.parent() {
+        create_directories(parent)?;
+    }
+    let mut aside = path.as_os_str().to_owned();
+    aside.push(".new");
+    let aside = PathBuf::from(aside);
+    let file = OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .open(&aside)?;
+    file.write_all_at(bytes, 0)?;
+    file.sync_all()?;
+    fs::rename(&aside, path)?;
+    sync_parent(path)
+}
+
+/// Removes a file or a tree; what is absent already is fine.
+pub(crate) fn remove(path: &Path) -> io::Result<()> {
+    let removed = match fs::symlink_metadata(path) {
+        Ok(found) if found.is_dir() => fs::remove_dir_all(path),
+        Ok(_) => fs::remove_file(path),
+        Err(error) => Err(error),
+    };
+    match removed {
+        Ok(()) => sync_parent(path),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(error),
+    }
+}
+
+/// Creates a directory and its parents, each durably entered in its own parent.
+pub(crate) fn create_directories(path: &Path) -> io::Result<()> {
+    if path.as_os_str().is_empty() || path.is_dir() {
+        return Ok(());
+    }
+    if let Some(parent) = path.parent() {
+        create_directories(parent)?;
+    }
+    match fs::create_dir(path) {
+        Ok(()) => sync_parent(path),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        Err(error) => Err(error),
+    }
+}
+
+pub(crate) fn sync_parent(path: &Path) -> io::Result<()> {
+    let parent = match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    };
+    match OpenOptions::new()
+        .read(true)
+        .custom_flags(libc::O_DIRECTORY)
+        .open(parent)
+    {
+        Ok(directory) => directory.sync_all(),
+        // The directory went with what was in it.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(error),
+    }
+}

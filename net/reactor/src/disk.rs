@@ -1,0 +1,335 @@
+//! Disk requests in the ring: writes, reads, flushes and zeroing by direct I/O.
+//!
+//! A fixed set of worker tasks takes requests from a queue, so that no task is made per write.
+//! Zeroing has a worker of its own, one chunk at a time, so that it never starves appends.
+
+use std::cell::RefCell;
+use std::collections::VecDeque;
+use std::future::poll_fn;
+use std::io;
+use std::rc::Rc;
+use std::task::{Poll, Waker};
+
+use highwater_base::AlignedBuffer;
+use highwater_base::disk::{DiskCompletion, DiskOperation, DiskRequest, DiskToken, FileId};
+use monoio::buf::{IoBuf, IoBufMut};
+use monoio::fs::File;
+
+use crate::blocking::{Task, disk_error};
+use crate::core_loop::Core;
+use crate::service::Service;
+
+/// Bytes zeroed by one write.
+const ZERO_CHUNK_BYTES: usize = 1024 * 1024;
+
+/// Requests that wait for a worker.
+#[derive(Debug, Default)]
+pub(crate) struct DiskQueues {
+    hot: Queue,
+    zero: Queue,
+}
+
+#[derive(Debug, Default)]
+struct Queue {
+    requests: RefCell<VecDeque<DiskRequest>>,
+    idle_workers: RefCell<Vec<Waker>>,
+}
+
+impl Queue {
+    fn push(&self, request: DiskRequest) {
+        self.requests.borrow_mut().push_back(request);
+        if let Some(worker) = self.idle_workers.borrow_mut().pop() {
+            worker.wake();
+        }
+    }
+
+    async fn next(&self) -> DiskRequest {
+        poll_fn(|context| match self.requests.borrow_mut().pop_front() {
+            Some(request) => Poll::Ready(request),
+            None => {
+                self.idle_workers.borrow_mut().push(context.waker().clone());
+                Poll::Pending
+            }
+        })
+        .await
+    }
+}
+
+/// Names files before anything else of the turn may use them.
+pub(crate) fn attach<S: Service>(core: &Core<S>, requests: &mut Vec<DiskRequest>) {
+    let mut files = core.files.borrow_mut();
+    for request in requests.iter() {
+        if let DiskOperation::Attach { file, path } = &request.operation {
+            files.attach(*file, path);
+        }
+    }
+    drop(files);
+    requests.retain(|request| !matches!(request.operation, DiskOperation::Attach { .. }));
+}
+
+/// Starts everything else.
+pub(crate) fn dispatch<S: Service>(core: &Rc<Core<S>>, requests: &mut Vec<DiskRequest>) {
+    for request in requests.drain(..) {
+        let token = request.token;
+        match request.operation {
+            DiskOperation::Attach { .. } => unreachable!("attached before"),
+            DiskOperation::Detach { file } => core.files.borrow_mut().detach(file),
+            DiskOperation::Write { durable, .. } => {
+                if durable {
+                    core.durable_in_flight.set(core.durable_in_flight.get() + 1);
+                }
+                core.disk.hot.push(request);
+            }
+            DiskOperation::Read { .. } | DiskOperation::Flush { .. } => core.disk.hot.push(request),
+            DiskOperation::Zero { .. } => core.disk.zero.push(request),
+            DiskOperation::Create {
+                file,
+                size_bytes,
+                first_block,
+                first_len,
+            } => {
+                let first = first_block
+                    .slice(0, first_len.min(first_block.filled()))
+                    .to_vec();
+                with_path(core, token, file, |path| Task::Create {
+                    path,
+                    size_bytes,
+                    first,
+                });
+            }
+            DiskOperation::Truncate { file, size_bytes } => {
+                with_path(core, token, file, |path| Task::Truncate {
+                    path,
+                    size_bytes,
+                });
+            }
+            DiskOperation::WriteWhole { path, bytes } => {
+                let path = core.files.borrow().full_path(&path);
+                core.blocking
+                    .submit(token, Task::WriteWhole { path, bytes });
+            }
+            DiskOperation::Rename { from, to } => {
+                let files = core.files.borrow();
+                let (from, to) = (files.full_path(&from), files.full_path(&to));
+                core.blocking.submit(token, Task::Rename { from, to });
+            }
+            DiskOperation::Remove { path } => {
+                let path = core.files.borrow().full_path(&path);
+                core.blocking.submit(token, Task::Remove { path });
+            }
+        }
+    }
+}
+
+fn with_path<S: Service>(
+    core: &Rc<Core<S>>,
+    token: DiskToken,
+    file: FileId,
+    task: impl FnOnce(std::path::PathBuf) -> Task,
+) {
+    let path = core.files.borrow().path(file);
+    match path {
+        Some(path) => core.blocking.submit(token, task(path)),
+        None => {
+            let result = Err(highwater_base::disk::DiskError::NotFound);
+            core.blocking
+                .doorbell
+                .push_completion(DiskCompletion { token, result });
+        }
+    }
+}
+
+/// Starts the workers of a core.
+pub(crate) fn start<S: Service>(core: &Rc<Core<S>>) {
+    for _ in 0..core.config.disk_operations_max.max(1) {
+        let core = Rc::clone(core);
+        monoio::spawn(async move { work(&core).await });
+    }
+    let core = Rc::clone(core);
+    monoio::spawn(async move { zero_work(&core).await });
+}
+
+async fn work<S: Service>(core: &Rc<Core<S>>) {
+    loop {
+        let request = core.disk.hot.next().await;
+        let token = request.token;
+        let durable = matches!(
+            request.operation,
+            DiskOperation::Write { durable: true, .. }
+        );
+        let result = perform(core, request.operation)
+            .await
+            .map_err(|error| disk_error(&error));
+        if durable {
+            core.durable_in_flight.set(core.durable_in_flight.get() - 1);
+        }
+        let completion = DiskCompletion { token, result };
+        core.step(|service, now, out| service.on_disk(now, completion, out));
+    }
+}
+
+async fn perform<S: Service>(core: &Rc<Core<S>>, operation: DiskOperation) -> io::Result<usize> {
+    match operation {
+        DiskOperation::Write {
+            file,
+            offset,
+            buffer,
+            start,
+            len,
+            durable,
+        } => {
+            let file = core.files.borrow_mut().for_io(file, durable)?;
+            write_all(&file, &buffer, start, len, offset).await
+        }
+        DiskOperation::Read {
+            file,
+            offset,
+            len,
+            buffer,
+        } => {
+            let file = core.files.borrow_mut().for_io(file, false)?;
+            read_all(&file, &buffer, len, offset).await
+        }
+        DiskOperation::Flush { file } => {
+            let file = core.files.borrow_mut().for_io(file, false)?;
+            file.sync_data().await.map(|()| 0)
+        }
+        other => unreachable!("{other:?} does not go through the ring"),
+    }
+}
+
+async fn write_all(
+    file: &File,
+    buffer: &Rc<AlignedBuffer>,
+    start: usize,
+    len: usize,
+    offset: u64,
+) -> io::Result<usize> {
+    assert!(
+        start + len <= buffer.capacity(),
+        "a write stays within its buffer"
+    );
+    let mut done = 0;
+    while done < len {
+        let slice = WriteSlice {
+            buffer: Rc::clone(buffer),
+            start: start + done,
+            len: len - done,
+        };
+        let (result, _) = file.write_at(slice, offset + done as u64).await;
+        match result {
+            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+            Ok(count) => done += count,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(len)
+}
+
+async fn read_all(
+    file: &File,
+    buffer: &Rc<AlignedBuffer>,
+    len: usize,
+    offset: u64,
+) -> io::Result<usize> {
+    assert!(
+        len <= buffer.capacity() && buffer.filled() == 0,
+        "a read fills an empty buffer"
+    );
+    let mut done = 0;
+    while done < len {
+        let slice = ReadSlice {
+            buffer: Rc::clone(buffer),
+            start: done,
+            len: len - done,
+        };
+        let (result, _) = file.read_at(slice, offset + done as u64).await;
+        match result {
+            Ok(0) => break,
+            Ok(count) => done += count,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    buffer.set_filled(done);
+    Ok(done)
+}
+
+async fn zero_work<S: Service>(core: &Rc<Core<S>>) {
+    let zeros = Rc::new(AlignedBuffer::with_capacity(ZERO_CHUNK_BYTES));
+    loop {
+        let request = core.disk.zero.next().await;
+        let token = request.token;
+        let DiskOperation::Zero { file, offset, len } = request.operation else {
+            unreachable!("only zeroing is queued here");
+        };
+        let result = zero(core, &zeros, file, offset, len).await;
+        let completion = DiskCompletion {
+            token,
+            result: result.map_err(|error| disk_error(&error)),
+        };
+        core.step(|service, now, out| service.on_disk(now, completion, out));
+    }
+}
+
+async fn zero<S: Service>(
+    core: &Rc<Core<S>>,
+    zeros: &Rc<AlignedBuffer>,
+    file: FileId,
+    offset: u64,
+    len: u64,
+) -> io::Result<usize> {
+    let file = core.files.borrow_mut().for_io(file, false)?;
+    let mut done = 0;
+    while done < len {
+        let chunk = (len - done).min(ZERO_CHUNK_BYTES as u64) as usize;
+        write_all(&file, zeros, 0, chunk, offset + done).await?;
+        done += chunk as u64;
+    }
+    // The extents just written become part of the file for good.
+    file.sync_data().await?;
+    Ok(0)
+}
+
+/// A range of a buffer the kernel writes to a file; may reach beyond the filled part (padding).
+struct WriteSlice {
+    buffer: Rc<AlignedBuffer>,
+    start: usize,
+    len: usize,
+}
+
+// SAFETY: the memory is fully initialised, does not move and lives as long as the buffer's count;
+// the range was checked in `write_all`. Later appends change only bytes beyond those that the write
+// is for.
+unsafe impl IoBuf for WriteSlice {
+    fn read_ptr(&self) -> *const u8 {
+        // SAFETY: `start` is within the buffer.
+        unsafe { self.buffer.as_ptr().add(self.start) }
+    }
+
+    fn bytes_init(&self) -> usize {
+        self.len
+    }
+}
+
+/// A range of an empty buffer the kernel reads into.
+struct ReadSlice {
+    buffer: Rc<AlignedBuffer>,
+    start: usize,
+    len: usize,
+}
+
+// SAFETY: as for `WriteSlice`; nobody reads the bytes before `set_filled` says they are there.
+unsafe impl IoBufMut for ReadSlice {
+    fn write_ptr(&mut self) -> *mut u8 {
+        // SAFETY: `start` is within the buffer.
+        unsafe { self.buffer.as_ptr().add(self.start) }
+    }
+
+    fn bytes_total(&mut self) -> usize {
+        self.len
+    }
+
+    unsafe fn set_init(&mut self, _pos: usize) {}
+}

@@ -1,0 +1,217 @@
+//! Files by id: paths, and descriptors that are opened when first used and closed when too many are
+//! open.
+//!
+//! Each file has up to three descriptors: for direct writes, for direct writes that are their own
+//! barrier (O_DSYNC), and a buffered one for sendfile (which would bypass the page cache on a direct
+//! one). Operations in flight hold theirs by reference count; a file that is detached while a send
+//! still needs it stays until the send is done.
+
+use std::collections::BTreeMap;
+use std::fs::OpenOptions;
+use std::io;
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::PathBuf;
+use std::rc::Rc;
+
+use highwater_base::disk::FileId;
+use monoio::fs::File;
+
+use crate::config::DirectIo;
+
+#[derive(Debug)]
+struct Entry {
+    path: PathBuf,
+    plain: Option<Rc<File>>,
+    durable: Option<Rc<File>>,
+    read: Option<Rc<File>>,
+    last_use: u64,
+    /// Sends queued that name it.
+    holds: usize,
+    detached: bool,
+}
+
+impl Entry {
+    fn open_count(&self) -> usize {
+        [&self.plain, &self.durable, &self.read]
+            .into_iter()
+            .flatten()
+            .count()
+    }
+
+    fn close_idle(&mut self) -> usize {
+        let mut closed = 0;
+        for place in [&mut self.plain, &mut self.durable, &mut self.read] {
+            if place
+                .as_ref()
+                .is_some_and(|file| Rc::strong_count(file) == 1)
+            {
+                *place = None;
+                closed += 1;
+            }
+        }
+        closed
+    }
+}
+
+/// The files of one core.
+#[derive(Debug)]
+pub(crate) struct FileTable {
+    root: PathBuf,
+    direct: DirectIo,
+    entries: BTreeMap<FileId, Entry>,
+    open: usize,
+    open_max: usize,
+    clock: u64,
+}
+
+impl FileTable {
+    pub fn new(root: PathBuf, direct: DirectIo, open_max: usize) -> FileTable {
+        FileTable {
+            root,
+            direct,
+            entries: BTreeMap::new(),
+            open: 0,
+            open_max,
+            clock: 0,
+        }
+    }
+
+    /// The path of a request, below the data directory.
+    pub fn full_path(&self, path: &str) -> PathBuf {
+        self.root.join(path)
+    }
+
+    pub fn path(&self, file: FileId) -> Option<PathBuf> {
+        self.entries.get(&file).map(|entry| entry.path.clone())
+    }
+
+    pub fn attach(&mut self, file: FileId, path: &str) {
+        let path = self.full_path(path);
+        self.forget(file);
+        let entry = Entry {
+            path,
+            plain: None,
+            durable: None,
+            read: None,
+            last_use: 0,
+            holds: 0,
+            detached: false,
+        };
+        self.entries.insert(file, entry);
+    }
+
+    pub fn detach(&mut self, file: FileId) {
+        let Some(entry) = self.entries.get_mut(&file) else {
+            return;
+        };
+        entry.detached = true;
+        if entry.holds == 0 {
+            self.forget(file);
+        }
+    }
+
+    fn forget(&mut self, file: FileId) {
+        if let Some(entry) = self.entries.remove(&file) {
+            self.open -= entry.open_count();
+        }
+    }
+
+    /// A send that names the file is queued: its descriptor is opened now, before a removal that may
+    /// follow.
+    pub fn hold_for_send(&mut self, file: FileId) {
+        // An error shows when the send comes to it.
+        let _ = self.for_send(file);
+        if let Some(entry) = self.entries.get_mut(&file) {
+            entry.holds += 1;
+        }
+    }
+
+    pub fn release_after_send(&mut self, file: FileId) {
+        let Some(entry) = self.entries.get_mut(&file) else {
+            return;
+        };
+        entry.holds = entry.holds.saturating_sub(1);
+        if entry.holds == 0 && entry.detached {
+            self.forget(file);
+        }
+    }
+
+    /// The descriptor for sendfile.
+    pub fn for_send(&mut self, file: FileId) -> io::Result<Rc<File>> {
+        self.open(file, |entry| &mut entry.read, false, 0)
+    }
+
+    /// The descriptor for writes and reads by direct I/O; `durable` writes are their own barrier.
+    pub fn for_io(&mut self, file: FileId, durable: bool) -> io::Result<Rc<File>> {
+        let direct = match self.direct {
+            DirectIo::Direct => libc::O_DIRECT,
+            DirectIo::Buffered => 0,
+        };
+        if durable {
+            self.open(
+                file,
+                |entry| &mut entry.durable,
+                true,
+                direct | libc::O_DSYNC,
+            )
+        } else {
+            self.open(file, |entry| &mut entry.plain, true, direct)
+        }
+    }
+
+    fn open(
+        &mut self,
+        file: FileId,
+        place: impl Fn(&mut Entry) -> &mut Option<Rc<File>>,
+        write: bool,
+        flags: libc::c_int,
+    ) -> io::Result<Rc<File>> {
+        self.clock += 1;
+        let clock = self.clock;
+        let entry = self.entries.get_mut(&file).ok_or(io::ErrorKind::NotFound)?;
+        entry.last_use = clock;
+        if let Some(open) = place(entry) {
+            return Ok(Rc::clone(open));
+        }
+        let opened = OpenOptions::new()
+            .read(true)
+            .write(write)
+            .custom_flags(flags)
+            .open(&entry.path)?;
+        if !write {
+            // Read-ahead is asked for explicitly, never beyond what may be read.
+            // SAFETY: no memory is involved.
+            unsafe { libc::posix_fadvise(opened.as_raw_fd(), 0, 0, libc::POSIX_FADV_RANDOM) };
+        }
+        let opened = Rc::new(File::from_std(opened)?);
+        *place(entry) = Some(Rc::clone(&opened));
+        self.open += 1;
+        if self.open > self.open_max {
+            self.close_least_used();
+        }
+        Ok(opened)
+    }
+
+    /// Closes the least recently used idle descriptors, an eighth of the bound at once.
+    fn close_least_used(&mut self) {
+        let mut by_use: Vec<(u64, FileId)> = self
+            .entries
+            .iter()
+            .filter(|(_, entry)| entry.holds == 0 && entry.open_count() > 0)
+            .map(|(file, entry)| (entry.last_use, *file))
+            .collect();
+        by_use.sort_unstable();
+        let wanted = (self.open_max / 8).max(1);
+        let mut closed = 0;
+        for (_, file) in by_use {
+            if closed >= wanted {
+                break;
+            }
+            if let Some(entry) = self.entries.get_mut(&file) {
+                closed += entry.close_idle();
+            }
+        }
+        self.open -= closed;
+    }
+}

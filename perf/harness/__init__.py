@@ -1,0 +1,1 @@
+"""Drives the yardsticks of `highwater-floor` and the broker against each other."""

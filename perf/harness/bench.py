@@ -1,0 +1,109 @@
+"""What every measurement shares: binaries, directories, durations, and lines of the table."""
+
+import os
+import shutil
+import statistics
+from dataclasses import dataclass, field
+
+from .processes import Broker, FloorServer, Load, run_tool
+
+
+@dataclass
+class Line:
+    """One line of the table. `value` is judged; the samples show where it comes from."""
+
+    key: str
+    what: str
+    unit: str
+    floor: list = field(default_factory=list)
+    broker: list = field(default_factory=list)
+    value: float | None = None
+    target: str = ""
+    met: bool | None = None
+    note: str = ""
+
+
+def median(samples):
+    return statistics.median(samples)
+
+
+def at_most(line, value, limit):
+    """Judges `value` against an upper limit."""
+    line.value, line.target, line.met = value, f"<= {limit:g}", value <= limit
+    return line
+
+
+def at_least(line, value, limit):
+    """Judges `value` against a lower limit."""
+    line.value, line.target, line.met = value, f">= {limit:g}", value >= limit
+    return line
+
+
+@dataclass
+class Bench:
+    """The binaries and how long and often to measure."""
+
+    floor: object
+    broker: object
+    work: object
+    rounds: int
+    seconds: float
+    fill_bytes: int
+    partitions: int
+    idle: str
+    noise: object
+
+    def durable_server(self):
+        """The raw durable server on a fresh file."""
+        file = self.work / "durable-floor"
+        return FloorServer(
+            self.floor, "durable-server", "--file", file, "--idle", self.idle
+        )
+
+    def sendfile_server(self):
+        """The raw sendfile server; its file is written once and kept."""
+        file = self.work / "sendfile-floor"
+        return FloorServer(
+            self.floor, "sendfile-server", "--file", file, "--file-bytes", self.fill_bytes
+        )
+
+    def start_broker(self, cores=1, fresh=True, settings=()):
+        """The broker, on an empty data directory when `fresh`."""
+        data_dir = self.data_dir
+        if fresh:
+            shutil.rmtree(data_dir, ignore_errors=True)
+            # Deleted blocks may be discarded on the device; have that over before measuring.
+            os.sync()
+        return Broker(self.broker, data_dir, cores, [f"idle={self.idle}", *settings])
+
+    @property
+    def data_dir(self):
+        return self.work / "broker-data"
+
+    def create_topic(self, broker, topic, partitions=1):
+        run_tool(
+            self.floor, "create-topic", "--connect", broker.address, "--topic", topic,
+            "--partitions", partitions,
+        )
+
+    def load(self, subcommand, protocol, server, *arguments):
+        return Load(self.floor, subcommand, protocol, server.address, *arguments)
+
+    def append(self, protocol, server, *arguments):
+        """Appends for the usual time on a quiet machine; the load's figures."""
+        self.noise.settle()
+        timing = ["--seconds", self.seconds, "--warm-up-seconds", max(0.5, self.seconds / 4)]
+        return self.load("durable-load", protocol, server, *timing, *arguments).result()
+
+    def fill(self, broker, topic, total_bytes):
+        """Produces `total_bytes` in batches of 1 MiB."""
+        return self.load(
+            "durable-load", "kafka", broker, "--topic", topic, "--batch-bytes", 1 << 20,
+            "--in-flight", 4, "--total-bytes", total_bytes, "--warm-up-seconds", 0,
+            "--seconds", 600,
+        ).result()
+
+    def fetch(self, protocol, server, *arguments):
+        """Reads in pieces of 1 MiB on a quiet machine; the load's figures."""
+        self.noise.settle()
+        return self.load("fetch-load", protocol, server, *arguments).result()

@@ -1,0 +1,122 @@
+"""The commands of `perf/run`."""
+
+import argparse
+import shutil
+import sys
+from pathlib import Path
+
+from . import consume, durable, footprint, report
+from .bench import Bench
+from .machine import CannotMeasure, Noise, build, check_cores, say, target_dir
+
+MEASURES = {
+    "durable": durable.measure_durable,
+    "batched": durable.measure_batched,
+    "hot": consume.measure_hot,
+    "cold": consume.measure_cold,
+    "allocations": footprint.measure_allocations,
+    "partitions": footprint.measure_partitions,
+    "forwarded": durable.measure_forwarded,
+}
+
+FLOOR_HELP = """\
+Holds the broker against raw programs that do the same work without being a broker.
+
+Yardstick and broker run alternately on this machine, the server pinned to core 0 and the client
+to core 1; each line shows medians, the range over the rounds, and whether its target is met.
+Missed targets do not change the exit code; it is 1 only when something could not be measured.
+
+examples:
+  perf/run floor                          everything, three rounds: about ten minutes
+  perf/run floor --quick                  everything once or twice, short: about two minutes
+  perf/run floor --only durable --rounds 5
+  perf/run floor --json > floor.json      exactly one JSON object; progress is on stderr
+"""
+
+
+def parse(arguments):
+    """Reads the command line; argparse answers --help and mistakes."""
+    parser = argparse.ArgumentParser(prog="perf/run", description="Performance measurements.")
+    commands = parser.add_subparsers(dest="command", required=True)
+    floor = commands.add_parser(
+        "floor",
+        help="hold the broker against the machine's raw limits",
+        description=FLOOR_HELP,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    floor.add_argument("--json", action="store_true", help="print one JSON object, no table")
+    floor.add_argument("--rounds", type=int, default=3, metavar="N", help="rounds (default 3)")
+    floor.add_argument("--quick", action="store_true",
+                       help="short windows and little data: a smoke test, not a measurement")
+    floor.add_argument("--only", nargs="+", choices=MEASURES, metavar="NAME",
+                       help="measure only these: " + ", ".join(MEASURES))
+    floor.add_argument("--idle", choices=["sleep", "adaptive", "spin"], default="adaptive",
+                       help="how yardstick and broker wait for work (default adaptive)")
+    floor.add_argument("--patience", type=float, default=20, metavar="SECONDS",
+                       help="wait this long for a quiet machine before each measurement")
+    floor.add_argument("--work-dir", type=Path, metavar="DIR",
+                       help="where data goes; must be on the disk to measure and support O_DIRECT")
+    floor.add_argument("--no-build", action="store_true", help="use the binaries that are there")
+    options = parser.parse_args(arguments)
+    if options.rounds < 1:
+        parser.error(f"--rounds is {options.rounds}; allowed is 1 or more")
+    return options
+
+
+def make_bench(options):
+    """The bench the options describe."""
+    binaries = target_dir() / "release"
+    bench = Bench(
+        floor=binaries / "highwater-floor",
+        broker=binaries / "highwater",
+        # A directory of our own: it is deleted at the end, and --work-dir may hold other things.
+        work=(options.work_dir or target_dir()).resolve() / "highwater-perf-floor",
+        rounds=min(options.rounds, 2) if options.quick else options.rounds,
+        seconds=2.0 if options.quick else 5.0,
+        fill_bytes=(256 if options.quick else 1024) << 20,
+        partitions=20_000,
+        idle=options.idle,
+        noise=Noise(options.patience),
+    )
+    for binary in (bench.floor, bench.broker):
+        if not binary.is_file():
+            raise CannotMeasure(f"{binary} is missing; leave out --no-build to build it")
+    bench.work.mkdir(parents=True, exist_ok=True)
+    return bench
+
+
+def measure(bench, names):
+    """All lines, and what could not be measured and why."""
+    lines, failures = [], []
+    for name in names:
+        try:
+            lines += MEASURES[name](bench)
+        except CannotMeasure as failure:
+            say(f"{name}: {failure}")
+            failures.append((name, str(failure)))
+    return lines, failures
+
+
+def main(arguments):
+    """Runs a command; the exit code."""
+    options = parse(arguments)
+    try:
+        check_cores()
+        if not options.no_build:
+            build()
+        bench = make_bench(options)
+    except CannotMeasure as failure:
+        say(f"perf/run: {failure}")
+        return 1
+    try:
+        lines, failures = measure(bench, options.only or list(MEASURES))
+    finally:
+        shutil.rmtree(bench.work, ignore_errors=True)
+    text = report.table(lines, failures, bench.noise.describe())
+    if options.json:
+        say(text)
+        print(report.as_json(lines))
+    else:
+        print(text)
+    sys.stdout.flush()
+    return 1 if failures else 0

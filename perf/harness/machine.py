@@ -1,0 +1,106 @@
+"""What the machine is doing: builds, free cores and ports, noise, the page cache."""
+
+import os
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+# Above this share of busy CPU time by others a figure says little.
+QUIET_BUSY_MAX = 0.10
+SAMPLE_S = 0.25
+
+
+class CannotMeasure(Exception):
+    """Something that a measurement needs is not there; the message says what."""
+
+
+def say(text):
+    """Progress, on standard error: standard output belongs to the result."""
+    print(text, file=sys.stderr, flush=True)
+
+
+def target_dir():
+    """Cargo's target directory."""
+    return Path(os.environ.get("CARGO_TARGET_DIR") or REPOSITORY / "target")
+
+
+def build():
+    """Builds both release binaries."""
+    command = ["cargo", "build", "--release", "-p", "highwater-floor", "-p", "highwater-broker"]
+    say("building: " + " ".join(command))
+    result = subprocess.run(command, cwd=REPOSITORY, stdout=sys.stderr, check=False)
+    if result.returncode != 0:
+        raise CannotMeasure("the build failed; its errors are above")
+
+
+def check_cores():
+    """The server runs on core 0, the client on core 1; both must be ours to use."""
+    allowed = os.sched_getaffinity(0)
+    if not {0, 1} <= allowed:
+        raise CannotMeasure(f"cores 0 and 1 are needed; this process may use {sorted(allowed)}")
+
+
+def free_port():
+    """A TCP port that nobody listens on at this moment."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def cpu_times():
+    """Busy and total clock ticks of all cores since boot. Waiting for I/O counts as idle."""
+    fields = [int(field) for field in Path("/proc/stat").read_text().split("\n")[0].split()[1:9]]
+    total = sum(fields)
+    return total - fields[3] - fields[4], total
+
+
+def busy_share():
+    """Share of CPU time that others use right now."""
+    busy_before, total_before = cpu_times()
+    time.sleep(SAMPLE_S)
+    busy_after, total_after = cpu_times()
+    return (busy_after - busy_before) / max(1, total_after - total_before)
+
+
+class Noise:
+    """Waits for a quiet machine before each measurement and remembers when it never came."""
+
+    def __init__(self, patience_s):
+        self.patience_s = patience_s
+        self.loud = []
+        self.calm = 0
+
+    def settle(self):
+        """Waits until others leave the CPU alone, at most the given patience."""
+        end = time.monotonic() + self.patience_s
+        while (busy := busy_share()) > QUIET_BUSY_MAX and time.monotonic() < end:
+            pass
+        if busy > QUIET_BUSY_MAX:
+            self.loud.append(busy)
+        else:
+            self.calm += 1
+
+    def describe(self):
+        """One sentence for the report."""
+        total = self.calm + len(self.loud)
+        if not self.loud:
+            return f"the machine was quiet before all {total} measurements"
+        worst = max(self.loud)
+        return (
+            f"others used more than {QUIET_BUSY_MAX:.0%} of the CPU before {len(self.loud)} of "
+            f"{total} measurements (up to {worst:.0%}): repeat on a quiet machine"
+        )
+
+
+def drop_page_cache(path):
+    """Drops the cached pages of a file or of all files below a directory."""
+    files = [path] if path.is_file() else [file for file in path.rglob("*") if file.is_file()]
+    for file in files:
+        descriptor = os.open(file, os.O_RDONLY)
+        try:
+            os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
+        finally:
+            os.close(descriptor)

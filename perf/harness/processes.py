@@ -1,0 +1,188 @@
+"""Servers under measurement and the loads run against them.
+
+A server runs pinned to core 0 (unless it is given more cores), a load pins itself to core 1.
+"""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import threading
+import time
+from collections import deque
+
+from .machine import CannotMeasure, free_port
+
+READY = re.compile(r"\bready\b")
+SERVER_CORE = 0
+CLIENT_CORE = 1
+READY_S = 180
+STOP_S = 120
+COUNTERS_S = 10
+LOAD_S = 900
+LINES_KEPT = 200
+
+
+class Server:
+    """A process that prints a line with `ready` when it serves."""
+
+    def __init__(self, command, cores):
+        self.command = [str(part) for part in command]
+        self.lines = deque(maxlen=LINES_KEPT)
+        self.changed = threading.Condition()
+        self.ended = False
+        started = time.monotonic()
+        self.process = subprocess.Popen(
+            self.command,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            preexec_fn=lambda: os.sched_setaffinity(0, cores),
+        )
+        threading.Thread(target=self._read, daemon=True).start()
+        try:
+            self.ready_line = self._wait_for(READY.search, READY_S, "be ready")
+        except BaseException:
+            self.process.kill()
+            self.process.wait()
+            raise
+        self.ready_s = time.monotonic() - started
+
+    def _read(self):
+        for line in self.process.stdout:
+            with self.changed:
+                self.lines.append(line.rstrip("\n"))
+                self.changed.notify_all()
+        with self.changed:
+            self.ended = True
+            self.changed.notify_all()
+
+    def _wait_for(self, wanted, timeout_s, what):
+        """The first line that is wanted; lines are consumed on the way."""
+        end = time.monotonic() + timeout_s
+        seen = deque(maxlen=20)
+        with self.changed:
+            while True:
+                while self.lines:
+                    line = self.lines.popleft()
+                    seen.append(line)
+                    if wanted(line):
+                        return line
+                left = end - time.monotonic()
+                if self.ended or left <= 0:
+                    reason = "ended" if self.ended else f"took more than {timeout_s} s"
+                    output = "\n  ".join(seen)
+                    raise CannotMeasure(
+                        f"{self.command[0]} {reason} before it could {what}; it said:\n  {output}"
+                    )
+                self.changed.wait(left)
+
+    def resident_bytes(self):
+        """Resident memory, from /proc."""
+        with open(f"/proc/{self.process.pid}/status", encoding="ascii") as status:
+            for line in status:
+                if line.startswith("VmRSS:"):
+                    return int(line.split()[1]) * 1024
+        raise CannotMeasure("no VmRSS in /proc; is this Linux?")
+
+    def stop(self):
+        """SIGTERM, and the exit code."""
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGTERM)
+        try:
+            return self.process.wait(STOP_S)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+            raise CannotMeasure(f"{self.command[0]} did not stop within {STOP_S} s") from None
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.stop()
+
+
+class FloorServer(Server):
+    """A yardstick; the port is in its ready line."""
+
+    def __init__(self, floor, subcommand, *arguments):
+        listen = ["--listen", "127.0.0.1:0", "--core", SERVER_CORE]
+        super().__init__([floor, subcommand, *listen, *arguments], {SERVER_CORE})
+        self.address = self.ready_line.split()[-1]
+
+
+class Broker(Server):
+    """The broker, reached by its documented command line only."""
+
+    def __init__(self, binary, data_dir, cores, settings):
+        self.address = f"127.0.0.1:{free_port()}"
+        command = [binary, "serve", "--data-dir", data_dir, "--listen", self.address]
+        command += ["--cores", cores]
+        for setting in settings:
+            command += ["--set", setting]
+        super().__init__(command, set(range(cores)))
+
+    def counters(self):
+        """The per-core counters, asked for by SIGUSR1."""
+        self.process.send_signal(signal.SIGUSR1)
+        line = self._wait_for(
+            lambda line: '"event":"counters"' in line.replace(" ", ""),
+            COUNTERS_S,
+            "print its counters",
+        )
+        return json.loads(line[line.index("{") :])["cores"]
+
+    def stop(self):
+        code = super().stop()
+        if code != 0:
+            raise CannotMeasure(f"the broker ended with code {code} after SIGTERM")
+        return code
+
+    def __exit__(self, kind, *_):
+        if kind is None:
+            self.stop()
+        else:
+            # Already failing: end it without hiding the first error.
+            self.process.kill()
+            self.process.wait()
+
+
+class Load:
+    """A load running on the client's core; `result` waits for its figures."""
+
+    def __init__(self, floor, subcommand, protocol, address, *arguments):
+        command = [floor, subcommand, "--protocol", protocol, "--connect", address]
+        command += ["--core", CLIENT_CORE, *arguments]
+        self.command = [str(part) for part in command]
+        self.process = subprocess.Popen(
+            self.command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
+
+    def result(self):
+        """The figures the load printed."""
+        return finish(self.process, self.command)
+
+
+def finish(process, command):
+    """Waits for a command that prints one JSON object."""
+    try:
+        output, errors = process.communicate(timeout=LOAD_S)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.communicate()
+        raise CannotMeasure(f"took more than {LOAD_S} s: {' '.join(command)}") from None
+    if process.returncode != 0:
+        raise CannotMeasure(f"{' '.join(command)}: {errors.strip()}")
+    return json.loads(output) if output.strip() else {}
+
+
+def run_tool(floor, subcommand, *arguments):
+    """Runs a subcommand that is no server and gives the JSON object it printed."""
+    command = [str(part) for part in (floor, subcommand, *arguments)]
+    process = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    return finish(process, command)

@@ -1,0 +1,244 @@
+"""Runs every client's checks against one broker and reports; started by `run`.
+
+Each client is a program of its own that prints one JSON line per check. Here those lines become
+the report, and whatever a client owed but did not report becomes a failure.
+"""
+
+import argparse
+import contextlib
+import json
+import os
+import queue
+import secrets
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from pathlib import Path
+
+import api_versions
+import install
+from behaviours import BEHAVIOURS, CLIENTS, NAMES, owed_by
+from broker import Broker
+
+# No check takes longer: each waits TIMEOUT_S at most for an answer, a few times in a row.
+SILENCE_LIMIT_S = 120
+# A healthy client needs less than half a minute.
+CLIENT_LIMIT_S = 300
+
+
+def options():
+    parser = argparse.ArgumentParser(
+        prog="scripts/interop/run",
+        description="Tests a Kafka-protocol broker with kcat, confluent-kafka and Java.",
+    )
+    target = parser.add_mutually_exclusive_group(required=True)
+    target.add_argument("--bootstrap", metavar="HOST:PORT", help="a broker that runs already")
+    target.add_argument("--start", metavar="HIGHWATER", help="a binary to start and to stop")
+    target.add_argument("--install-only", action="store_true", help="install the clients, no test")
+    parser.add_argument("--clients", default=",".join(CLIENTS), help="default: %(default)s")
+    parser.add_argument("--only", metavar="CHECK,CHECK", help="run these checks alone")
+    parser.add_argument("--peer", default="highwater", choices=("highwater", "kafka"))
+    parser.add_argument("--json", action="store_true", help="one JSON document on stdout")
+    chosen = parser.parse_args()
+    chosen.clients = chosen.clients.split(",")
+    chosen.only = chosen.only.split(",") if chosen.only else list(NAMES)
+    for name, known in ((chosen.clients, CLIENTS), (chosen.only, NAMES)):
+        unknown = sorted(set(name) - set(known))
+        if unknown:
+            parser.error(f"unknown: {', '.join(unknown)}; known: {', '.join(known)}")
+    return chosen
+
+
+class Report:
+    """Collects results and prints each as it comes, to stderr when stdout is for JSON."""
+
+    def __init__(self, as_json):
+        self.results = []
+        self.versions = {}
+        self.as_json = as_json
+        self.out = sys.stderr if as_json else sys.stdout
+
+    def say(self, text=""):
+        print(text, file=self.out, flush=True)
+
+    def add(self, client, check, status, ms, note=None):
+        self.results.append(
+            {"client": client, "check": check, "status": status, "ms": ms, "note": note}
+        )
+        word = {"ok": "ok  ", "skip": "skip", "fail": "FAIL"}[status]
+        line = f"{word}  {client:<10} {check:<20} {ms:>6} ms"
+        self.say(f"{line}  {note}" if note else line)
+
+    def count(self, status):
+        return sum(result["status"] == status for result in self.results)
+
+    def table(self, clients):
+        """Behaviours down, clients across; a dot where that client does not owe it."""
+        cell = {(r["client"], r["check"]): r["status"] for r in self.results}
+        words = {"ok": "ok", "skip": "skip", "fail": "FAIL", None: "."}
+        self.say()
+        self.say(f"{'':<20} " + " ".join(f"{client:<10}" for client in clients))
+        for name, meaning, _ in BEHAVIOURS:
+            row = [cell.get((client, name)) for client in clients]
+            if any(row):
+                cells = " ".join(f"{words[status]:<10}" for status in row)
+                self.say(f"{name:<20} {cells} {meaning}")
+        self.say()
+
+    def close(self, clients, seconds):
+        """Prints the summary; returns the exit code."""
+        self.table(clients)
+        failed, skipped = self.count("fail"), self.count("skip")
+        summary = f"interop: {self.count('ok')} passed, {failed} failed"
+        if self.as_json:
+            document = {
+                "versions": self.versions,
+                "checks": self.results,
+                "passed": self.count("ok"),
+                "failed": failed,
+                "skipped": skipped,
+                "seconds": round(seconds, 1),
+            }
+            print(json.dumps(document, indent=1))
+        self.say(f"{seconds:.0f} s")
+        self.say(summary + (f", {skipped} skipped" if skipped else ""))
+        return 1 if failed or not self.count("ok") else 0
+
+
+def program(client):
+    """The command that runs a client's checks, without the arguments all of them take."""
+    if client == "java":
+        classpath = f"{install.JAVA_CLASSES}:{install.JAVA_LIBRARIES}/*"
+        quiet = "-Dorg.slf4j.simpleLogger.defaultLogLevel=error"
+        return ["java", "-Xmx256m", quiet, "-cp", classpath, "highwater.interop.Main"]
+    file = {"kcat": "kcat.py", "confluent": "confluent_client.py"}[client]
+    return [str(install.VENV_PYTHON), str(install.HERE / file)]
+
+
+def versions(clients):
+    """The versions that really are installed, by client."""
+    found = {}
+    if "kcat" in clients:
+        text = install.run(["kcat", "-V"])
+        found["kcat"] = next(line for line in text.splitlines() if line.startswith("Version"))
+        if f"Version {install.KCAT_VERSION} " not in found["kcat"]:
+            install.say(f"kcat is not {install.KCAT_VERSION}, for which this suite was written")
+    if "confluent" in clients:
+        code = "import confluent_kafka as c; print(c.__version__, 'librdkafka', c.libversion()[0])"
+        found["confluent"] = install.run([install.VENV_PYTHON, "-c", code]).strip()
+    if "java" in clients:
+        (jar,) = install.JAVA_LIBRARIES.glob("kafka-clients-*.jar")
+        found["java"] = jar.stem
+    return found
+
+
+class Unfinished(Exception):
+    """The client was stopped before it had run all its checks; the message says why."""
+
+
+def run_client(client, bootstrap, prefix, checks, report):
+    """Runs one client; every one of `checks` ends up in the report."""
+    command = [*program(client), "--bootstrap", bootstrap]
+    command += ["--prefix", f"{prefix}-{client}", "--checks", ",".join(checks)]
+    missing = list(checks)
+    failed_before = report.count("fail")
+    with tempfile.TemporaryFile("w+") as errors:
+        process = subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            text=True,
+            start_new_session=True,
+        )
+        try:
+            for result in results_of(process, bootstrap):
+                report.add(**result)
+                missing.remove(result["check"])
+            why = f"the client ended with exit code {process.wait(SILENCE_LIMIT_S)}"
+        except (Unfinished, ValueError, subprocess.TimeoutExpired) as error:
+            why = str(error)
+        finally:
+            # The whole session: a kcat that outlives its script would read for ever.
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+        for check in missing:
+            report.add(client, check, "fail", 0, f"not run: {why}")
+        errors.seek(0)
+        tail = errors.read()[-4000:].strip()
+        if tail and report.count("fail") > failed_before:
+            report.say(f"what {client} wrote to stderr, at the end:\n{tail}")
+
+
+def results_of(process, bootstrap):
+    """Yields results as the client prints them; raises Unfinished when waiting on is no use."""
+    lines = queue.Queue()
+
+    def feed():
+        for line in process.stdout:
+            lines.put(line)
+        lines.put(None)
+
+    threading.Thread(target=feed, daemon=True).start()
+    deadline = time.monotonic() + CLIENT_LIMIT_S
+    while True:
+        try:
+            line = lines.get(timeout=SILENCE_LIMIT_S)
+        except queue.Empty:
+            raise Unfinished(f"the client was silent for {SILENCE_LIMIT_S} s") from None
+        if line is None:
+            return
+        result = json.loads(line)
+        yield result
+        if result["status"] == "fail":
+            # Without a broker every other check would wait for its time limit.
+            try:
+                api_versions.api_versions(bootstrap)
+            except (OSError, ValueError) as error:
+                raise Unfinished(f"the broker stopped answering: {error}") from None
+        if time.monotonic() > deadline:
+            raise Unfinished(f"the client took longer than {CLIENT_LIMIT_S} s")
+
+
+def test(bootstrap, chosen, report):
+    try:
+        served = api_versions.api_versions(bootstrap)
+    except (OSError, ValueError) as error:
+        report.add("broker", "answer", "fail", 0, f"{bootstrap}: {error}")
+        return
+    report.say(f"broker at {bootstrap} serves {len(served)} requests")
+    prefix = f"interop-{secrets.token_hex(4)}"
+    for client in chosen.clients:
+        checks = [name for name in owed_by(client, chosen.peer) if name in chosen.only]
+        if checks:
+            run_client(client, bootstrap, prefix, checks, report)
+
+
+def main():
+    # A terminated run unwinds like an interrupted one, and so leaves no process behind.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    chosen = options()
+    install.install(chosen.clients)
+    report = Report(chosen.json)
+    report.versions = versions(chosen.clients)
+    for client, version in report.versions.items():
+        report.say(f"{client}: {version}")
+    if chosen.install_only:
+        return 0
+    started = time.monotonic()
+    if chosen.bootstrap:
+        test(chosen.bootstrap, chosen, report)
+    else:
+        with Broker(Path(chosen.start), report) as broker:
+            if broker.start():
+                test(broker.bootstrap, chosen, report)
+                broker.stop()
+    return report.close(chosen.clients, time.monotonic() - started)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
