@@ -5,7 +5,7 @@ import shutil
 import statistics
 from dataclasses import dataclass, field
 
-from .processes import Broker, FloorServer, Load, run_tool
+from .processes import Broker, FloorServer, Load, ended_ticks, run_tool
 
 
 @dataclass
@@ -91,9 +91,17 @@ class Bench:
 
     def append(self, protocol, server, *arguments):
         """Appends for the usual time on a quiet machine; the load's figures."""
-        self.noise.settle()
         timing = ["--seconds", self.seconds, "--warm-up-seconds", max(0.5, self.seconds / 4)]
-        return self.load("durable-load", protocol, server, *timing, *arguments).result()
+        return self.steady(server, "durable-load", protocol, *timing, *arguments)
+
+    def steady(self, server, subcommand, protocol, *arguments, prepare=lambda: None):
+        """A load's figures from a quiet moment; `prepare` runs before each attempt."""
+
+        def run():
+            prepare()
+            return self.load(subcommand, protocol, server, *arguments).result()
+
+        return self.noise.steady(lambda: ended_ticks() + server.cpu_ticks(), run)
 
     def fill(self, broker, topic, total_bytes):
         """Produces `total_bytes` in batches of 1 MiB."""
@@ -103,7 +111,14 @@ class Bench:
             "--seconds", 600,
         ).result()
 
-    def fetch(self, protocol, server, *arguments):
+    def fetch(self, protocol, server, *arguments, prepare=lambda: None):
         """Reads in pieces of 1 MiB on a quiet machine; the load's figures."""
-        self.noise.settle()
-        return self.load("fetch-load", protocol, server, *arguments).result()
+        return self.steady(server, "fetch-load", protocol, *arguments, prepare=prepare)
+
+    def device_rates(self):
+        """The device's sequential direct write rates on a quiet machine."""
+        file = self.work / "sequential"
+        return self.noise.steady(
+            ended_ticks,
+            lambda: run_tool(self.floor, "sequential-write", "--file", file, "--core", 0),
+        )

@@ -1,5 +1,7 @@
 """Reading: the hot tail, and cold segments against plain sendfile."""
 
+from functools import partial
+
 from .bench import Line, at_least, median
 from .machine import drop_page_cache, say
 
@@ -39,17 +41,22 @@ def measure_cold(bench):
         say(f"cold consume, round {number} of {bench.rounds}")
         with bench.sendfile_server() as server:
             arguments = ["--file-bytes", bench.fill_bytes]
-            drop_page_cache(bench.work / "sendfile-floor")
-            rates["floor"].append(bench.fetch("floor", server, *arguments)["gb_per_s"])
-            warm["floor"].append(bench.fetch("floor", server, *arguments)["gb_per_s"])
+            drop = partial(drop_page_cache, bench.work / "sendfile-floor")
+            rates["floor"].append(read(bench, "floor", server, arguments, drop))
+            warm["floor"].append(read(bench, "floor", server, arguments))
         # A restarted broker has an empty tail cache.
         with bench.start_broker(fresh=False) as broker:
-            drop_page_cache(bench.data_dir)
             arguments = ["--topic", "cold"]
-            rates["broker"].append(bench.fetch("kafka", broker, *arguments)["gb_per_s"])
-            warm["broker"].append(bench.fetch("kafka", broker, *arguments)["gb_per_s"])
+            drop = partial(drop_page_cache, bench.data_dir)
+            rates["broker"].append(read(bench, "kafka", broker, arguments, drop))
+            warm["broker"].append(read(bench, "kafka", broker, arguments))
     line = Line("cold_consume_ratio", "cold consume, 1 MiB a fetch", "GB/s", **rates)
     at_least(line, median(rates["broker"]) / median(rates["floor"]), 0.80)
     second = Line("", "  again, pages cached", "GB/s", **warm)
     second.value = median(warm["broker"]) / median(warm["floor"])
     return [line, second]
+
+
+def read(bench, protocol, server, arguments, prepare=lambda: None):
+    """GB/s of reading everything once."""
+    return bench.fetch(protocol, server, *arguments, prepare=prepare)["gb_per_s"]

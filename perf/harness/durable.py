@@ -2,7 +2,6 @@
 
 from .bench import Line, at_least, at_most, median
 from .machine import CannotMeasure, say
-from .processes import run_tool
 
 CONNECTIONS = 64
 # What is asked of a produce path, however fast the device is, in GB/s.
@@ -51,10 +50,7 @@ def measure_batched(bench):
     device, allocated, broker_rates = [], [], []
     for number in range(1, bench.rounds + 1):
         say(f"batched produce, round {number} of {bench.rounds}")
-        bench.noise.settle()
-        rates = run_tool(
-            bench.floor, "sequential-write", "--file", bench.work / "sequential", "--core", 0
-        )
+        rates = bench.device_rates()
         device.append(rates["written_gb_per_s"])
         allocated.append(rates["fallocated_gb_per_s"])
         with bench.start_broker() as broker:

@@ -6,6 +6,7 @@ A server runs pinned to core 0 (unless it is given more cores), a load pins itse
 import json
 import os
 import re
+import resource
 import signal
 import subprocess
 import threading
@@ -78,6 +79,13 @@ class Server:
                         f"{self.command[0]} {reason} before it could {what}; it said:\n  {output}"
                     )
                 self.changed.wait(left)
+
+    def cpu_ticks(self):
+        """CPU time this process has used, in clock ticks."""
+        with open(f"/proc/{self.process.pid}/stat", encoding="ascii") as stat:
+            # The name, in parentheses, may hold spaces; user and system time are fields 14, 15.
+            fields = stat.read().rpartition(")")[2].split()
+        return int(fields[11]) + int(fields[12])
 
     def resident_bytes(self):
         """Resident memory, from /proc."""
@@ -164,6 +172,12 @@ class Load:
     def result(self):
         """The figures the load printed."""
         return finish(self.process, self.command)
+
+
+def ended_ticks():
+    """CPU time of all our children that have ended, in clock ticks."""
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return round((usage.ru_utime + usage.ru_stime) * os.sysconf("SC_CLK_TCK"))
 
 
 def finish(process, command):

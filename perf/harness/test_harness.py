@@ -5,7 +5,8 @@ import unittest
 
 from harness.bench import Line, at_least, at_most
 from harness.durable import busiest_core, forwarding_pair
-from harness.machine import CannotMeasure
+from harness import machine
+from harness.machine import ATTEMPTS, CannotMeasure, Noise
 from harness.report import KEYS, as_json, number, spread, table
 
 
@@ -80,6 +81,41 @@ class ForwardingTest(unittest.TestCase):
         before = [{"core": 0, "requests": 900}, {"core": 1, "requests": 0}]
         after = [{"core": 0, "requests": 910}, {"core": 1, "requests": 50}]
         self.assertEqual(busiest_core(before, after), 1)
+
+
+class NoiseTest(unittest.TestCase):
+    def measure(self, busy_ticks):
+        """Attempts of 100 ticks each, of which `busy_ticks` are busy and 40 our own."""
+        noise = Noise(patience_s=0)
+        noise.settle = lambda: None
+        clock = {"busy": 0, "total": 0, "own": 0, "attempt": 0}
+
+        def run():
+            clock["busy"] += busy_ticks[clock["attempt"]]
+            clock["total"] += 100
+            clock["own"] += 40
+            clock["attempt"] += 1
+            return clock["attempt"]
+
+        machine.cpu_times, kept = lambda: (clock["busy"], clock["total"]), machine.cpu_times
+        try:
+            return noise, noise.steady(lambda: clock["own"], run)
+        finally:
+            machine.cpu_times = kept
+
+    def test_a_quiet_attempt_is_kept_at_once(self):
+        noise, result = self.measure([45])
+        self.assertEqual(result, 1)
+        self.assertIn("1 measurements, 0 repeated", noise.describe())
+
+    def test_a_noisy_attempt_is_made_again(self):
+        _, result = self.measure([90, 50])
+        self.assertEqual(result, 2)
+
+    def test_the_least_noisy_is_kept_and_told(self):
+        noise, result = self.measure([99, 70, 80, 90])
+        self.assertEqual((ATTEMPTS, result), (4, 2))
+        self.assertIn("(up to 30%)", noise.describe())
 
 
 if __name__ == "__main__":

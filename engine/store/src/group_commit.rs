@@ -357,6 +357,7 @@ impl Store {
             let base = in_flight.end.segment_base;
             let segment = state.segment_at_base(base).expect("its segment exists");
             segment.file.state = FileState::Ready;
+            self.found_room(log);
         }
         match (in_flight.durable, in_flight.group) {
             (true, _) => self.advance(now, log, in_flight.end, disk, events),

@@ -146,6 +146,8 @@ pub(crate) struct Log {
     pub in_zero_queue: bool,
     /// The disk had no room for its next segment.
     pub disk_full: bool,
+    /// How many times the next segment is quartered, because a larger one found no room.
+    pub size_quartered: u8,
     /// A sealed segment's sidecar and final size are still to be settled.
     pub has_unsettled: bool,
     /// The next append begins a new segment.

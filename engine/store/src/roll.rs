@@ -32,6 +32,8 @@ const PREPARE_DATA_BYTES_MIN: u64 = 16 << 10;
 pub(crate) const FULL_DISK_RETRY_MS: u64 = 500;
 /// Logs that try again at once after a full disk.
 const FULL_DISK_RETRIES_MAX: usize = 8;
+/// Times a segment's size is quartered at most when there is no room for a larger one.
+const SIZE_QUARTERED_MAX: u8 = 8;
 
 impl Store {
     /// Size of the next segment of a log, with room for a batch of `bytes`.
@@ -49,8 +51,23 @@ impl Store {
                 .saturating_mul(SIZE_GROWTH),
             None => self.config.first_segment_bytes,
         };
+        // What a nearly full disk still has room for is found by trying smaller files.
+        let fitting = (wanted.min(largest) >> (2 * u32::from(state.size_quartered)))
+            .max(self.config.first_segment_bytes.min(largest));
         let needed = block_ceil(HEADER_BLOCK_BYTES + bytes as u64);
-        block_ceil(wanted).min(largest).max(needed)
+        block_ceil(fitting).max(needed)
+    }
+
+    /// A file of the wanted size found no room: the next attempt is for a smaller one.
+    fn found_no_room(&mut self, log: LogId) {
+        let state = self.log_mut(log);
+        state.size_quartered = (state.size_quartered + 1).min(SIZE_QUARTERED_MAX);
+    }
+
+    /// A file could be made: the one after it may be larger again.
+    pub(crate) fn found_room(&mut self, log: LogId) {
+        let state = self.log_mut(log);
+        state.size_quartered = state.size_quartered.saturating_sub(1);
     }
 
     /// Seals the active segment, if there is one, and begins the next with room for `bytes`.
@@ -207,6 +224,7 @@ impl Store {
                     prepared.state = FileState::Ready;
                 }
                 state.disk_full = false;
+                self.found_room(log);
                 self.queue_zeroing(log);
             }
             (Ok(_), None) => {
@@ -218,6 +236,7 @@ impl Store {
             (Err(DiskError::Full), Some(file)) => {
                 state.prepared = None;
                 let waits = state.disk_full;
+                self.found_no_room(log);
                 self.retry_full_at_ns = now.plus_ms(FULL_DISK_RETRY_MS);
                 self.forget_file(file);
                 if waits {
@@ -253,6 +272,7 @@ impl Store {
         from: Offset,
         events: &mut Vec<StoreEvent>,
     ) {
+        self.found_no_room(log);
         let state = self.log_mut(log);
         assert!(
             from >= state.durable.offset,

@@ -294,6 +294,7 @@ impl Store {
             was_used: false,
             in_zero_queue: false,
             disk_full: false,
+            size_quartered: 0,
             has_unsettled: false,
             roll_next: false,
             unnamed_segments: 0,

@@ -25,6 +25,9 @@ fn config_of(prng: &mut Prng) -> (StoreConfig, Device) {
     (config, device)
 }
 
+/// Power losses that each seed goes through.
+const LIVES: u64 = 6;
+
 fn lives(seed: u64) {
     let mut prng = Prng::new(seed);
     let (config, device) = config_of(&mut prng);
@@ -43,7 +46,7 @@ fn lives(seed: u64) {
                 .create(spec(at, 0, log_config.clone()), world.now)
         })
         .collect();
-    for life in 0..6 {
+    for life in 0..LIVES {
         for _ in 0..prng.below(120) {
             for _ in 0..prng.below(5) {
                 let at = prng.below(count as u64) as usize;
@@ -159,9 +162,16 @@ fn reopened(
         .collect()
 }
 
+/// Power losses simulated by default; the variable asks for more.
+const POWER_LOSSES: &str = "HIGHWATER_POWER_LOSSES";
+
 #[test]
 fn crash_after_crash_loses_nothing_acknowledged() {
-    for seed in 0..80 {
+    let losses: u64 = std::env::var(POWER_LOSSES)
+        .ok()
+        .and_then(|text| text.parse().ok())
+        .unwrap_or(480);
+    for seed in 0..losses.div_ceil(LIVES) {
         lives(seed);
     }
 }

@@ -152,13 +152,12 @@ impl Emitter<'_> {
 
     fn emit_entry_points(&self, out: &mut String, borrows: bool) {
         let flexible = self.api.flexible_from;
-        let lifetime = if borrows { "'a " } else { "" };
         let bytes_lifetime = if borrows { "'a " } else { "" };
-        let _ = lifetime;
         let _ = write!(
             out,
-            "        /// Decodes a message at the front of `bytes`. What lies behind it is ignored, as\n        \
-             /// Kafka does: librdkafka 2.16 sends three stray bytes with Metadata 13.\n        \
+            "        /// Decodes a message at the front of `bytes`. What lies behind it is\n        \
+             /// ignored, as Kafka does: librdkafka 2.16 sends three stray bytes with\n        \
+             /// Metadata 13.\n        \
              ///\n        /// # Errors\n        /// What is wrong, by field.\n        \
              pub fn parse(version: i16, bytes: &{bytes_lifetime}[u8]) -> \
              Result<Self, DecodeError> {{\n            \

@@ -68,8 +68,18 @@ fn payload(connection: usize, request: usize) -> Vec<u8> {
 fn read_answer(socket: &mut TcpStream) -> (u32, u64) {
     let mut answer = [0; ANSWER_BYTES];
     socket.read_exact(&mut answer).expect("an answer");
-    let number = |at: usize| u32::from_be_bytes(*answer[at..].first_chunk().unwrap());
-    let end = u64::from_be_bytes(*answer[12..].first_chunk().unwrap());
+    let number = |at: usize| {
+        u32::from_be_bytes(
+            *answer[at..]
+                .first_chunk()
+                .expect("the answer holds the field"),
+        )
+    };
+    let end = u64::from_be_bytes(
+        *answer[12..]
+            .first_chunk()
+            .expect("the answer holds the field"),
+    );
     assert_eq!(number(0) as usize, ANSWER_BYTES - 4);
     (number(8), end)
 }

@@ -14,6 +14,8 @@ use highwater_reactor::{ConnectionId, SendPiece};
 
 use session::FetchTarget;
 
+use crate::handlers::Request;
+
 /// Where a pending fetch stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FetchState {
@@ -82,8 +84,36 @@ pub struct PendingFetch {
     pub dirty: bool,
     /// The answer leaves after this round, whatever it finds.
     pub last_round: bool,
+    /// Its deadline is on the list; only a fetch that parks needs one.
+    pub has_deadline: bool,
     /// Cores that watch partitions for this fetch.
     pub watching: Vec<CoreId>,
+}
+
+impl PendingFetch {
+    /// An empty entry.
+    #[must_use]
+    pub fn new(request: &Request) -> PendingFetch {
+        PendingFetch {
+            connection: request.connection,
+            sequence: request.sequence,
+            version: request.version,
+            correlation_id: request.correlation_id,
+            session: SessionAnswer::Full(0),
+            bytes_min: 0,
+            bytes_max: 0,
+            deadline_ns: 0,
+            targets: Vec::new(),
+            reads: Vec::new(),
+            pieces: Vec::new(),
+            state: FetchState::Reading,
+            outstanding: 0,
+            dirty: false,
+            last_round: false,
+            has_deadline: false,
+            watching: Vec::new(),
+        }
+    }
 }
 
 /// Another core's fetch that waits for something new in partitions of this one.

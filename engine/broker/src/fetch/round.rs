@@ -102,10 +102,7 @@ impl Shard {
 
     /// Starts a request: its first round.
     pub(crate) fn begin_fetch(&mut self, now: Now, fetch: PendingFetch, out: &mut Outbox<Message>) {
-        let deadline = fetch.deadline_ns;
         let key = self.fetches.insert(fetch);
-        self.fetch_deadlines
-            .push(std::cmp::Reverse((deadline, key)));
         self.fetch_round(now, key, out);
     }
 
@@ -214,6 +211,10 @@ impl Shard {
         }
         fetch.state = FetchState::Parked;
         let connection = fetch.connection;
+        if !std::mem::replace(&mut fetch.has_deadline, true) {
+            let entry = std::cmp::Reverse((fetch.deadline_ns, key));
+            self.fetch_deadlines.push(entry);
+        }
         self.hang_on_partitions(key);
         if let Some(connection) = self.connections.get_mut(&connection) {
             connection.parked_fetch = Some(key);

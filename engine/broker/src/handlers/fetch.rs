@@ -31,21 +31,17 @@ impl Shard {
         out: &mut Outbox<Message>,
     ) -> Result<(), DecodeError> {
         let decoded = FetchRequest::parse(request.version, body)?;
-        let mut targets = self
-            .fetch_spares
-            .pop()
-            .map_or_else(Vec::new, |spare| spare.targets);
+        let mut fetch = self.new_fetch(request);
         let wanted = SessionRequest::of(decoded.session_id, decoded.session_epoch);
-        let session = match self.fetch_session(request, &decoded, wanted, &mut targets) {
-            Ok(session) => session,
+        match self.fetch_session(request, &decoded, wanted, &mut fetch.targets) {
+            Ok(session) => fetch.session = session,
             Err(code) => {
+                self.fetch_spares.push(fetch);
                 self.answer_session_error(request, code, out);
                 return Ok(());
             }
-        };
-        self.count_fetch_traffic(request, &targets);
-        let mut fetch = self.new_fetch(request, targets);
-        fetch.session = session;
+        }
+        self.count_fetch_traffic(request, &fetch.targets);
         fetch.bytes_min = usize::try_from(decoded.min_bytes).unwrap_or(0);
         fetch.bytes_max = usize::try_from(decoded.max_bytes)
             .unwrap_or(0)
@@ -68,12 +64,13 @@ impl Shard {
         targets.clear();
         let by_id = request.version >= TOPIC_ID_FROM;
         if let SessionRequest::Continue { id, epoch } = wanted {
-            let changed = self.request_targets(decoded, by_id);
+            // The list of what changed first, then of everything: the same memory serves both.
+            self.request_targets(decoded, by_id, targets);
             let connection = self.connections.get_mut(&request.connection);
             let session = connection.and_then(|connection| connection.session.as_mut());
             let session = session.ok_or(ErrorCode::FetchSessionIdNotFound)?;
             session.advance(id, epoch)?;
-            for target in changed {
+            for target in targets.drain(..) {
                 session.update(target)?;
             }
             for topic in decoded.forgotten_topics_data.iter() {
@@ -84,7 +81,7 @@ impl Shard {
             targets.extend(session.targets().cloned());
             return Ok(SessionAnswer::Incremental(id));
         }
-        targets.extend(self.request_targets(decoded, by_id));
+        self.request_targets(decoded, by_id, targets);
         let session = match wanted {
             SessionRequest::Open if request.version >= 7 && !targets.is_empty() => {
                 FetchSession::open(self.new_session_id(), targets)
@@ -99,8 +96,12 @@ impl Shard {
     }
 
     /// The partitions named in a request. Topics that are known keep their name without a copy.
-    fn request_targets(&self, decoded: &FetchRequest<'_>, by_id: bool) -> Vec<FetchTarget> {
-        let mut targets = Vec::new();
+    fn request_targets(
+        &self,
+        decoded: &FetchRequest<'_>,
+        by_id: bool,
+        targets: &mut Vec<FetchTarget>,
+    ) {
         for topic in decoded.topics.iter() {
             let name = if by_id {
                 Arc::clone(&self.no_name)
@@ -122,7 +123,6 @@ impl Shard {
                 });
             }
         }
-        targets
     }
 
     fn new_session_id(&mut self) -> i32 {
@@ -155,29 +155,19 @@ impl Shard {
         }
     }
 
-    fn new_fetch(&mut self, request: &Request, targets: Vec<FetchTarget>) -> PendingFetch {
-        let spare = self.fetch_spares.pop();
-        let (reads, pieces, watching) = spare.map_or_else(Default::default, |spare| {
-            (spare.reads, spare.pieces, spare.watching)
-        });
-        PendingFetch {
-            connection: request.connection,
-            sequence: request.sequence,
-            version: request.version,
-            correlation_id: request.correlation_id,
-            session: SessionAnswer::Full(0),
-            bytes_min: 0,
-            bytes_max: 0,
-            deadline_ns: 0,
-            targets,
-            reads,
-            pieces,
-            state: FetchState::Reading,
-            outstanding: 0,
-            dirty: false,
-            last_round: false,
-            watching,
-        }
+    /// An entry for a request, with the memory of an earlier one.
+    fn new_fetch(&mut self, request: &Request) -> PendingFetch {
+        let mut fetch = self
+            .fetch_spares
+            .pop()
+            .unwrap_or_else(|| PendingFetch::new(request));
+        fetch.connection = request.connection;
+        fetch.sequence = request.sequence;
+        fetch.version = request.version;
+        fetch.correlation_id = request.correlation_id;
+        fetch.state = FetchState::Reading;
+        (fetch.dirty, fetch.last_round, fetch.has_deadline) = (false, false, false);
+        fetch
     }
 
     fn answer_session_error(
@@ -231,7 +221,6 @@ impl Shard {
         let mut bytes = out.take_bytes();
         let (mut encoded, mut record_bytes) = (0usize, 0usize);
         encoder.begin(fetch.correlation_id, 0, session_id, topics, &mut bytes);
-        let mut record_pieces = fetch.pieces.drain(..).map(Some).collect::<RecordPieces>();
         let mut previous: Option<usize> = None;
         for at in (0..fetch.targets.len()).filter(|at| told[*at]) {
             let (target, read) = (&fetch.targets[at], &fetch.reads[at]);
@@ -269,7 +258,12 @@ impl Shard {
                     out.take_bytes(),
                 )));
                 let range = read.pieces_start..read.pieces_start + read.pieces_count;
-                answer.extend(record_pieces[range].iter_mut().filter_map(Option::take));
+                let empty = || SendPiece::Bytes(Vec::new());
+                answer.extend(
+                    fetch.pieces[range]
+                        .iter_mut()
+                        .map(|piece| std::mem::replace(piece, empty())),
+                );
             }
             encoder.end_partition(&partition, &mut bytes);
         }
@@ -286,8 +280,6 @@ impl Shard {
         self.complete(fetch.connection, fetch.sequence, Answer::Many(answer), out);
     }
 }
-
-type RecordPieces = Vec<Option<SendPiece>>;
 
 fn is_same_topic(one: &FetchTarget, other: &FetchTarget) -> bool {
     one.topic_id == other.topic_id && one.topic == other.topic
