@@ -113,6 +113,7 @@ pub enum ForeignPiece {
         path: Arc<str>,
         offset: u64,
         len: usize,
+        readable_end: u64,
     },
 }
 

@@ -22,6 +22,9 @@ pub enum ReadPiece {
         file: FileId,
         offset: u64,
         len: usize,
+        /// Up to where the file holds readable batches, which a reader that goes on will want
+        /// next: the bound of reading ahead.
+        readable_end: u64,
     },
 }
 
@@ -274,6 +277,7 @@ fn file_piece(
         file: segment.file.file,
         offset: start,
         len: len as usize,
+        readable_end: bound.0,
     };
     Some((piece, len, end))
 }

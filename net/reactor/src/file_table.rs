@@ -86,9 +86,15 @@ impl FileTable {
         self.entries.get(&file).map(|entry| entry.path.clone())
     }
 
+    /// Names a file. For a known id it is the new path of the same file, renamed: descriptors and
+    /// sends in progress keep working.
     pub fn attach(&mut self, file: FileId, path: &str) {
         let path = self.full_path(path);
-        self.forget(file);
+        if let Some(entry) = self.entries.get_mut(&file) {
+            entry.path = path;
+            entry.detached = false;
+            return;
+        }
         let entry = Entry {
             path,
             plain: None,

@@ -24,6 +24,8 @@ pub enum SendPiece {
         file: FileId,
         offset: u64,
         len: usize,
+        /// Up to where the file may be read ahead for what is sent next; at least the range's end.
+        readable_end: u64,
     },
 }
 

@@ -199,14 +199,20 @@ async fn send_all<S: Service>(
             Progress::Full => stream.writable(true).await?,
             Progress::File => {
                 let front = match connection.queue.borrow().front() {
-                    Some(SendPiece::File { file, offset, len }) => (*file, *offset, *len),
+                    Some(SendPiece::File {
+                        file,
+                        offset,
+                        len,
+                        readable_end,
+                    }) => (*file, *offset, *len, *readable_end),
                     _ => continue,
                 };
-                let (file, offset, len) = front;
+                let (file, offset, len, readable_end) = front;
                 let source = core.files.borrow_mut().for_send(file)?;
                 let done = connection.sent.get();
+                let range = offset + done as u64..offset + len as u64;
                 let count = sender
-                    .send(&source, fd, stream, offset + done as u64, len - done)
+                    .send(&source, fd, stream, range, readable_end)
                     .await?;
                 connection
                     .queued_bytes

@@ -69,7 +69,17 @@ impl Shard {
                 read.bytes = outcome.bytes;
                 pieces.extend(found.drain(..).map(|piece| match piece {
                     ReadPiece::Memory(slice) => SendPiece::Memory(slice),
-                    ReadPiece::File { file, offset, len } => SendPiece::File { file, offset, len },
+                    ReadPiece::File {
+                        file,
+                        offset,
+                        len,
+                        readable_end,
+                    } => SendPiece::File {
+                        file,
+                        offset,
+                        len,
+                        readable_end,
+                    },
                 }));
                 read.pieces_count = pieces.len() - read.pieces_start;
             }
@@ -436,12 +446,22 @@ impl Shard {
                     let copy = SharedSlice::from(slice.bytes().to_vec());
                     result.pieces.push(ForeignPiece::Memory(copy));
                 }
-                SendPiece::File { file, offset, len } => {
+                SendPiece::File {
+                    file,
+                    offset,
+                    len,
+                    readable_end,
+                } => {
                     let Some(path) = self.store.file_path(file) else {
                         continue;
                     };
                     let path = Arc::from(path);
-                    result.pieces.push(ForeignPiece::File { path, offset, len });
+                    result.pieces.push(ForeignPiece::File {
+                        path,
+                        offset,
+                        len,
+                        readable_end,
+                    });
                 }
                 SendPiece::Bytes(_) | SendPiece::Shared(_) => {
                     unreachable!("the store gives memory slices and file ranges only")
@@ -482,10 +502,20 @@ impl Shard {
                         read.bytes += slice.len();
                         fetch.pieces.push(SendPiece::Shared(slice));
                     }
-                    ForeignPiece::File { path, offset, len } => {
+                    ForeignPiece::File {
+                        path,
+                        offset,
+                        len,
+                        readable_end,
+                    } => {
                         read.bytes += len;
                         let file = self.foreign_files.id_of(&path, out.disk());
-                        fetch.pieces.push(SendPiece::File { file, offset, len });
+                        fetch.pieces.push(SendPiece::File {
+                            file,
+                            offset,
+                            len,
+                            readable_end,
+                        });
                     }
                 }
             }

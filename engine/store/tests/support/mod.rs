@@ -281,7 +281,9 @@ impl World {
         for piece in &pieces {
             match piece {
                 ReadPiece::Memory(slice) => bytes.extend_from_slice(slice.bytes()),
-                ReadPiece::File { file, offset, len } => {
+                ReadPiece::File {
+                    file, offset, len, ..
+                } => {
                     bytes.extend_from_slice(&self.disk.file_bytes(*file, *offset, *len));
                 }
             }
