@@ -46,6 +46,3 @@ pub use array::Array;
 pub use error::{DecodeError, EncodeError};
 pub use generated::*;
 pub use reader::Reader;
-
-#[cfg(test)]
-mod tests;
