@@ -37,7 +37,7 @@ fn pairs(data_dir: &Path, listen: &str, cores: usize) -> Vec<(String, String)> {
 /// A start that failed, in a sentence that says what to do.
 pub fn run(listen: &str, cores: usize) -> Result<(), String> {
     let throw_away = ThrowAway(directory());
-    let config = NodeConfig::load(None, &pairs(&throw_away.0, listen, cores))
+    let config = NodeConfig::load(None, [], &pairs(&throw_away.0, listen, cores))
         .map_err(|error| error.to_string())?;
     logging::install(&config.log_level, config.log_format)?;
     serve::serve(config, |_, address| {

@@ -1,5 +1,6 @@
 //! `highwater`: the broker and its tools in one binary.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -109,10 +110,21 @@ impl ServeArgs {
     }
 }
 
+/// The environment, without what is no text.
+fn variables() -> impl Iterator<Item = (String, String)> {
+    let text = |(name, value): (OsString, OsString)| {
+        Some((name.into_string().ok()?, value.into_string().ok()?))
+    };
+    std::env::vars_os().filter_map(text)
+}
+
 fn run_serve(args: &ServeArgs) -> Result<(), String> {
-    let config = config::NodeConfig::load(args.config.as_deref(), &args.pairs())
+    let config = config::NodeConfig::load(args.config.as_deref(), variables(), &args.pairs())
         .map_err(|error| error.to_string())?;
     logging::install(&config.log_level, config.log_format)?;
+    for name in &config.unknown_variables {
+        tracing::warn!(%name, "environment variable ignored: it names no configuration key");
+    }
     serve::serve(config, |_, _| {}).map_err(|error| error.to_string())
 }
 

@@ -163,7 +163,7 @@ fn reopened(
 }
 
 /// Power losses simulated by default; the variable asks for more.
-const POWER_LOSSES: &str = "HIGHWATER_POWER_LOSSES";
+const POWER_LOSSES: &str = "TEST_POWER_LOSSES";
 
 #[test]
 fn crash_after_crash_loses_nothing_acknowledged() {

@@ -1,21 +1,27 @@
 //! The node's configuration: one commented TOML whose text is also the source of the defaults.
 //!
 //! Layers, later ones win: the defaults, the file, `HIGHWATER_*` variables, `--set key=value` and
-//! flags. Unknown keys and impossible values are refused with the key's name and what is allowed.
+//! flags. Unknown keys and impossible values are refused with the key's name and what is allowed;
+//! of the environment, which others write to as well (a Kubernetes service called `highwater` adds
+//! `HIGHWATER_PORT`), unknown names are ignored and reported.
 
 use std::collections::BTreeMap;
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::{Path, PathBuf};
 
 use figment::Figment;
-use figment::providers::{Env, Format, Serialized, Toml};
+use figment::providers::{Format, Serialized, Toml};
+use figment::value::Value;
 use highwater_base::NodeId;
 use serde::{Deserialize, Serialize};
 
-use super::topic::TopicConfig;
+use super::topic::{self, TopicConfig};
 
 /// The commented defaults, as shipped.
 pub const DEFAULTS_TOML: &str = include_str!("../../highwater.toml");
+
+/// Variables that the command line tools read.
+const CLIENT_VARIABLES: [&str; 1] = ["HIGHWATER_BOOTSTRAP_SERVER"];
 
 /// What a core does when idle.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -79,6 +85,9 @@ pub struct NodeConfig {
     pub log_format: LogFormat,
     /// Defaults of topic configurations by Kafka's names.
     pub topic: BTreeMap<String, String>,
+    /// `HIGHWATER_*` variables that name no key, for the log.
+    #[serde(skip)]
+    pub unknown_variables: Vec<String>,
 }
 
 /// A configuration that cannot be used, in a sentence.
@@ -87,11 +96,16 @@ pub struct NodeConfig {
 pub struct ConfigError(String);
 
 impl NodeConfig {
-    /// Reads all layers. `sets` are the `--set` pairs and the flags translated into pairs.
+    /// Reads all layers. `environment` are variables with their values, `sets` the `--set` pairs and
+    /// the flags translated into pairs.
     ///
     /// # Errors
     /// An unreadable file, an unknown key, a value of the wrong type or out of its range.
-    pub fn load(file: Option<&Path>, sets: &[(String, String)]) -> Result<NodeConfig, ConfigError> {
+    pub fn load(
+        file: Option<&Path>,
+        environment: impl IntoIterator<Item = (String, String)>,
+        sets: &[(String, String)],
+    ) -> Result<NodeConfig, ConfigError> {
         let mut figment = Figment::from(Toml::string(DEFAULTS_TOML));
         if let Some(path) = file {
             if !path.is_file() {
@@ -104,16 +118,24 @@ impl NodeConfig {
             }
             figment = figment.merge(Toml::file(path));
         }
-        figment = figment.merge(Env::prefixed("HIGHWATER_"));
+        let mut unknown_variables = Vec::new();
+        for (name, value) in environment {
+            match key_of_variable(&name) {
+                VariableKey::Known(key) => figment = merge_pair(figment, &key, &value),
+                VariableKey::Unknown => unknown_variables.push(name),
+                VariableKey::Foreign => {}
+            }
+        }
         for (key, value) in sets {
             figment = merge_pair(figment, key, value);
         }
-        let config: NodeConfig = figment.extract().map_err(|error| {
+        let mut config: NodeConfig = figment.extract().map_err(|error| {
             ConfigError(format!(
                 "{error}; `highwater config-template` prints every key with its default"
             ))
         })?;
         config.check()?;
+        config.unknown_variables = unknown_variables;
         Ok(config)
     }
 
@@ -201,6 +223,39 @@ impl NodeConfig {
     }
 }
 
+/// What an environment variable means for the configuration.
+enum VariableKey {
+    Known(String),
+    /// It has our prefix but names no key.
+    Unknown,
+    /// Not ours, or read by another part of the binary.
+    Foreign,
+}
+
+/// `HIGHWATER_IDLE_SPIN_US` is `idle_spin_us`, `HIGHWATER_TOPIC_RETENTION_MS` is
+/// `topic.retention.ms`.
+fn key_of_variable(name: &str) -> VariableKey {
+    let Some(rest) = name.strip_prefix("HIGHWATER_") else {
+        return VariableKey::Foreign;
+    };
+    if CLIENT_VARIABLES.contains(&name) {
+        return VariableKey::Foreign;
+    }
+    let key = rest.to_ascii_lowercase();
+    if let Some(topic_key) = key.strip_prefix("topic_") {
+        let topic_key = topic_key.replace('_', ".");
+        return match topic::KEYS.iter().any(|known| known.name == topic_key) {
+            true => VariableKey::Known(format!("topic.{topic_key}")),
+            false => VariableKey::Unknown,
+        };
+    }
+    let known = Figment::from(Toml::string(DEFAULTS_TOML)).contains(&key);
+    match known && key != "topic" {
+        true => VariableKey::Known(key),
+        false => VariableKey::Unknown,
+    }
+}
+
 fn merge_pair(figment: Figment, key: &str, value: &str) -> Figment {
     // `topic.retention.ms=…` names a topic default; everything else is a plain key, in which
     // dots and dashes read as underscores.
@@ -209,7 +264,11 @@ fn merge_pair(figment: Figment, key: &str, value: &str) -> Figment {
         return figment.merge(Serialized::default("topic", map));
     }
     let key = key.replace(['.', '-'], "_");
-    if let Ok(number) = value.parse::<i64>() {
+    // A text stays one where it looks like a number: `--data-dir 2026`.
+    let is_text = matches!(figment.find_value(&key), Ok(Value::String(..)));
+    if is_text {
+        figment.merge(Serialized::default(&key, value))
+    } else if let Ok(number) = value.parse::<i64>() {
         figment.merge(Serialized::default(&key, number))
     } else if let Ok(flag) = value.parse::<bool>() {
         figment.merge(Serialized::default(&key, flag))
@@ -232,9 +291,16 @@ mod tests {
         (key.to_string(), value.to_string())
     }
 
+    fn load(
+        environment: &[(String, String)],
+        sets: &[(String, String)],
+    ) -> Result<NodeConfig, ConfigError> {
+        NodeConfig::load(None, environment.iter().cloned(), sets)
+    }
+
     #[test]
     fn the_template_is_complete_and_valid() {
-        let config = NodeConfig::load(None, &[]).expect("defaults are valid");
+        let config = load(&[], &[]).expect("defaults are valid");
         assert_eq!(config.num_partitions, 1);
         assert_eq!(
             config.topic_defaults().expect("valid").max_message_bytes,
@@ -249,23 +315,53 @@ mod tests {
             set("steering", "false"),
             set("topic.retention.ms", "1000"),
             set("listen", "127.0.0.1:0"),
+            set("data_dir", "2026"),
         ];
-        let config = NodeConfig::load(None, &sets).expect("valid");
+        let config = load(&[], &sets).expect("valid");
         assert_eq!((config.num_partitions, config.steering), (6, false));
+        assert_eq!(config.data_dir, PathBuf::from("2026"));
         assert_eq!(config.topic_defaults().expect("valid").retention_ms, 1000);
     }
 
     #[test]
     fn wrong_values_name_key_value_and_range() {
-        let error = NodeConfig::load(None, &[set("num_partitions", "0")]).expect_err("refused");
+        let error = load(&[], &[set("num_partitions", "0")]).expect_err("refused");
         assert!(
             error
                 .to_string()
                 .contains("num_partitions is 0; allowed is 1 or more")
         );
-        let error = NodeConfig::load(None, &[set("no_such_key", "0")]).expect_err("refused");
+        let error = load(&[], &[set("no_such_key", "0")]).expect_err("refused");
         assert!(error.to_string().contains("no_such_key"), "{error}");
-        let error = NodeConfig::load(None, &[set("topic.cleanup.policy", "compact")]);
+        let error = load(&[], &[set("topic.cleanup.policy", "compact")]);
         assert!(error.expect_err("refused").to_string().contains("compact"));
+    }
+
+    #[test]
+    fn variables_are_keys_and_yield_to_pairs() {
+        let environment = [
+            set("HIGHWATER_NUM_PARTITIONS", "3"),
+            set("HIGHWATER_IDLE", "spin"),
+            set("HIGHWATER_TOPIC_RETENTION_MS", "5000"),
+            set("PATH", "/bin"),
+        ];
+        let config = load(&environment, &[set("num_partitions", "6")]).expect("valid");
+        assert_eq!((config.num_partitions, config.idle), (6, IdlePolicy::Spin));
+        assert_eq!(config.topic_defaults().expect("valid").retention_ms, 5000);
+        assert!(config.unknown_variables.is_empty());
+        let error = load(&[set("HIGHWATER_NUM_PARTITIONS", "0")], &[]).expect_err("refused");
+        assert!(error.to_string().contains("num_partitions is 0"));
+    }
+
+    #[test]
+    fn strangers_variables_are_reported_and_do_not_stop_the_node() {
+        let environment = [
+            set("HIGHWATER_PORT", "tcp://10.0.0.1:9092"),
+            set("HIGHWATER_TOPIC_NO_SUCH_KEY", "1"),
+            set("HIGHWATER_BOOTSTRAP_SERVER", "127.0.0.1:9092"),
+        ];
+        let config = load(&environment, &[]).expect("valid");
+        let unknown = ["HIGHWATER_PORT", "HIGHWATER_TOPIC_NO_SUCH_KEY"];
+        assert_eq!(config.unknown_variables, unknown);
     }
 }
