@@ -15,7 +15,8 @@ use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
 
 use highwater_base::disk::{
-    BootDisk, DiskCompletion, DiskError, DiskOperation, DiskRequest, DiskToken, FileId,
+    BootDisk, DirectoryEntry, DiskCompletion, DiskError, DiskOperation, DiskRequest, DiskToken,
+    FileId,
 };
 use highwater_base::limits::BLOCK_BYTES;
 use highwater_base::{AlignedBuffer, CoreId, Epoch, Offset, Position};
@@ -141,10 +142,12 @@ impl LedgerImage {
         let mut image = LedgerImage::default();
         for core in cores_found(boot)? {
             let mut best: Option<Generation> = None;
+            let mut damaged_snapshot = None;
             let mut anything = false;
             for half in 0..2 {
                 let found = Generation::read(boot, core, half)?;
                 anything |= found.anything;
+                damaged_snapshot = damaged_snapshot.max(found.damaged_snapshot);
                 if let Some(found) = found.generation
                     && best.as_ref().is_none_or(|best| best.number < found.number)
                 {
@@ -153,7 +156,8 @@ impl LedgerImage {
             }
             match best {
                 Some(best) => {
-                    image.unreadable |= best.gap;
+                    // An older generation does not stand in for one that was damaged.
+                    image.unreadable |= best.gap || damaged_snapshot > Some(best.number);
                     image.generations.insert(core, best.number);
                     image.merge(best.partitions());
                 }
@@ -222,6 +226,8 @@ struct Generation {
 
 struct Half {
     generation: Option<Generation>,
+    /// A newer generation whose snapshot is damaged in both copies.
+    damaged_snapshot: Option<u64>,
     anything: bool,
 }
 
@@ -236,11 +242,9 @@ impl Generation {
             let mut bytes = vec![0u8; 64 * BLOCK_BYTES];
             let mut offset = 0u64;
             loop {
-                let read = match boot.read(&path, offset, &mut bytes) {
+                let read = match read_what_can_be(boot, &path, offset, &mut bytes) {
                     Ok(read) => read,
                     Err(DiskError::NotFound) => 0,
-                    // A sector that cannot be read is damage to this copy of it.
-                    Err(DiskError::Io(_)) => bytes.len(),
                     Err(error) => return Err(LedgerError { path, error }),
                 };
                 for (at, block) in bytes[..read].chunks_exact(BLOCK_BYTES).enumerate() {
@@ -265,21 +269,25 @@ impl Generation {
                 bytes.fill(0);
             }
         }
+        let (generation, damaged_snapshot) = Self::newest(&blocks, &damaged);
         Ok(Half {
-            generation: Self::newest(&blocks, &damaged),
+            generation,
+            damaged_snapshot,
             anything,
         })
     }
 
     /// The newest generation with a complete snapshot. A block that is missing behind the snapshot
     /// was still on its way when a later one arrived; one that is damaged in both copies is a gap.
+    /// Then the newest one above it with a gap in its snapshot.
     fn newest(
         blocks: &BTreeMap<(u64, u32), (u16, Vec<Mark>)>,
         damaged: &BTreeMap<u32, usize>,
-    ) -> Option<Generation> {
+    ) -> (Option<Generation>, Option<u64>) {
         let mut numbers: Vec<u64> = blocks.keys().map(|(number, _)| *number).collect();
         numbers.dedup();
-        numbers.into_iter().rev().find_map(|number| {
+        let mut damaged_snapshot = None;
+        let newest = numbers.into_iter().rev().find_map(|number| {
             let mut marks = Vec::new();
             let (mut contiguous, mut complete, mut last) = (0u32, false, 0u32);
             for ((_, index), (flags, found)) in blocks.range((number, 0)..=(number, u32::MAX)) {
@@ -292,8 +300,12 @@ impl Generation {
                 *copies == COPIES && *index < last && !blocks.contains_key(&(number, *index))
             };
             let gap = damaged.iter().any(is_gap);
+            if gap && !complete {
+                damaged_snapshot = damaged_snapshot.or(Some(number));
+            }
             complete.then_some(Generation { number, marks, gap })
-        })
+        });
+        (newest, damaged_snapshot)
     }
 
     fn partitions(&self) -> BTreeMap<PartitionKey, PartitionMarks> {
@@ -307,6 +319,32 @@ impl Generation {
         }
         partitions
     }
+}
+
+/// Reads like [`BootDisk::read`]. A block that cannot be read is damage to this copy of it: it is
+/// returned filled with ones, which no block is.
+fn read_what_can_be(
+    boot: &dyn BootDisk,
+    path: &str,
+    offset: u64,
+    into: &mut [u8],
+) -> Result<usize, DiskError> {
+    match boot.read(path, offset, into) {
+        Err(DiskError::Io(_)) => {}
+        result => return result,
+    }
+    let entries = boot.list(DIRECTORY)?;
+    let is_file = |entry: &&DirectoryEntry| path.ends_with(&format!("/{}", entry.name));
+    let size = entries.iter().find(is_file).map_or(0, |at| at.size_bytes);
+    let left = size.saturating_sub(offset).min(into.len() as u64) as usize;
+    for (at, block) in into[..left].chunks_mut(BLOCK_BYTES).enumerate() {
+        match boot.read(path, offset + (at * BLOCK_BYTES) as u64, block) {
+            Ok(_) => {}
+            Err(DiskError::Io(_)) => block.fill(0xff),
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(left)
 }
 
 /// Removes the ledgers of cores that are no more, once every core's own is durable.
@@ -338,6 +376,21 @@ struct Entry {
     marks: PartitionMarks,
     /// Kinds of marks recorded since the last flush.
     pending: u8,
+    /// The lowest epoch recorded since then: those from it on are new, an epoch ends all above it.
+    epochs_from: Epoch,
+    /// The lowest end the log was cut to since then.
+    truncated_to: Offset,
+}
+
+impl Entry {
+    fn new(marks: PartitionMarks) -> Entry {
+        Entry {
+            marks,
+            pending: 0,
+            epochs_from: Epoch(u32::MAX),
+            truncated_to: Offset(i64::MAX),
+        }
+    }
 }
 
 const PENDING_EPOCH: u8 = 1;
@@ -351,6 +404,8 @@ const PENDING_DROPPED: u8 = 32;
 struct Flight {
     flush: LedgerFlush,
     writes_left: usize,
+    /// Bytes of each write.
+    len: usize,
 }
 
 /// The running ledger of one core.
@@ -394,7 +449,7 @@ impl MarksLedger {
                     clean: None,
                     ..marks.clone()
                 };
-                (*key, Entry { marks, pending: 0 })
+                (*key, Entry::new(marks))
             })
             .collect();
         let mut ledger = MarksLedger {
@@ -430,6 +485,10 @@ impl MarksLedger {
                     })?;
                 }
             }
+        }
+        // Only now that both copies are blank: a switch that did not complete may have left blocks
+        // of the same number.
+        for copy in 0..COPIES {
             let path = path_of(core, copy, generation);
             boot.write(&path, 0, &bytes)
                 .map_err(|error| LedgerError { path, error })?;
@@ -475,10 +534,10 @@ impl MarksLedger {
     /// Notes a fact; it becomes durable with a flush.
     pub fn record(&mut self, mark: Mark) {
         let key = mark.key();
-        let entry = self.partitions.entry(key).or_insert_with(|| Entry {
-            marks: PartitionMarks::default(),
-            pending: 0,
-        });
+        let entry = self
+            .partitions
+            .entry(key)
+            .or_insert_with(|| Entry::new(PartitionMarks::default()));
         if entry.pending == 0 {
             self.dirty.push(key);
         }
@@ -490,12 +549,14 @@ impl MarksLedger {
             Mark::Clean { .. } => PENDING_CLEAN,
             Mark::Dropped { .. } => PENDING_DROPPED,
         };
-        if kind == PENDING_DROPPED {
-            entry.pending = PENDING_DROPPED;
-        } else {
-            entry.pending |= kind;
-        }
         entry.marks.apply(&mark);
+        match mark {
+            Mark::Dropped { .. } => *entry = Entry::new(PartitionMarks::default()),
+            Mark::Epoch { epoch, .. } => entry.epochs_from = entry.epochs_from.min(epoch),
+            Mark::Truncated { to, .. } => entry.truncated_to = entry.truncated_to.min(to),
+            _ => {}
+        }
+        entry.pending |= kind;
     }
 
     /// Whether anything was recorded since the last flush.
@@ -536,7 +597,8 @@ impl MarksLedger {
         self.collect_pending();
         let blocks = self.scratch.len().div_ceil(RECORDS_PER_BLOCK).max(1);
         let half = (self.generation % 2) as usize;
-        let buffer = if self.next_block + blocks > self.file_blocks[half] {
+        let switches = self.next_block + blocks > self.file_blocks[half];
+        let buffer = if switches {
             self.start_generation()
         } else {
             let buffer = self.take_buffer(blocks);
@@ -561,7 +623,8 @@ impl MarksLedger {
                 buffer: Rc::clone(&buffer),
                 start: 0,
                 len,
-                durable: durable && copy == 0,
+                // Flushes behind a snapshot are worth nothing without it.
+                durable: (durable || switches) && copy == 0,
             };
             disk.push(DiskRequest {
                 token: token_of(flush),
@@ -572,6 +635,7 @@ impl MarksLedger {
         self.flights.push_back(Flight {
             flush,
             writes_left: COPIES,
+            len,
         });
         flush
     }
@@ -584,6 +648,8 @@ impl MarksLedger {
                 continue;
             };
             let pending = std::mem::take(&mut entry.pending);
+            let truncated_to = std::mem::replace(&mut entry.truncated_to, Offset(i64::MAX));
+            let epochs_from = std::mem::replace(&mut entry.epochs_from, Epoch(u32::MAX));
             let (marks, epoch) = (&entry.marks, entry.marks.last_epoch());
             if pending & PENDING_DROPPED != 0 {
                 self.scratch.push(Mark::Dropped { key });
@@ -593,17 +659,13 @@ impl MarksLedger {
                 }
             }
             if pending & PENDING_TRUNCATED != 0 {
-                let to = marks.persisted_end;
+                let to = truncated_to;
                 self.scratch.push(Mark::Truncated { key, epoch, to });
             }
-            if pending & PENDING_EPOCH != 0
-                && let Some((epoch, start)) = marks.epochs.last()
-            {
-                self.scratch.push(Mark::Epoch {
-                    key,
-                    epoch: *epoch,
-                    start: *start,
-                });
+            if pending & PENDING_EPOCH != 0 {
+                let new = marks.epochs.iter().filter(|known| known.0 >= epochs_from);
+                let restated = new.map(|&(epoch, start)| Mark::Epoch { key, epoch, start });
+                self.scratch.extend(restated);
             }
             if pending & (PENDING_PROGRESS | PENDING_TRUNCATED) != 0 {
                 self.scratch.push(marks.progress(key));
@@ -681,6 +743,11 @@ impl MarksLedger {
             .flights
             .iter_mut()
             .find(|flight| flight.flush == flush)?;
+        if completion.result != Ok(flight.len) {
+            // The kernel wrote less than asked: what is on disk is unknown.
+            self.failed = true;
+            return Some(Err(DiskError::Io(5)));
+        }
         flight.writes_left = flight.writes_left.saturating_sub(1);
         let mut done = None;
         while self

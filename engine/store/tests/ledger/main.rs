@@ -1,0 +1,10 @@
+//! The marks ledger against power loss, damage and its own file switches. An oracle applies the
+//! recorded marks in the plainest way; what is read back must be what it says.
+
+mod contents;
+mod damage;
+mod lives;
+mod model;
+mod power_loss;
+#[path = "../sector_disk/mod.rs"]
+mod sector_disk;
