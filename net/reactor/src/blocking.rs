@@ -9,8 +9,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 
+use highwater_base::AlignedBuffer;
 use highwater_base::disk::{DiskCompletion, DiskError, DiskToken};
+use highwater_base::limits::BLOCK_BYTES;
 
+use crate::config::DirectIo;
 use crate::mailbox::Doorbell;
 
 /// What the helper does.
@@ -66,17 +69,17 @@ impl BlockingHandle {
 }
 
 /// Starts the helper thread; it ends when the last handle is gone.
-pub(crate) fn start() -> io::Result<Sender<Job>> {
+pub(crate) fn start(direct: DirectIo) -> io::Result<Sender<Job>> {
     let (sender, receiver) = channel();
     std::thread::Builder::new()
         .name("disk-helper".to_string())
-        .spawn(move || serve(&receiver))?;
+        .spawn(move || serve(&receiver, direct))?;
     Ok(sender)
 }
 
-fn serve(jobs: &Receiver<Job>) {
+fn serve(jobs: &Receiver<Job>, direct: DirectIo) {
     while let Ok(job) = jobs.recv() {
-        let result = perform(&job.task)
+        let result = perform(&job.task, direct)
             .map(|()| 0)
             .map_err(|error| disk_error(&error));
         job.reply.push_completion(DiskCompletion {
@@ -95,13 +98,13 @@ pub(crate) fn disk_error(error: &io::Error) -> DiskError {
     }
 }
 
-fn perform(task: &Task) -> io::Result<()> {
+fn perform(task: &Task, direct: DirectIo) -> io::Result<()> {
     match task {
         Task::Create {
             path,
             size_bytes,
             first,
-        } => create(path, *size_bytes, first),
+        } => create(path, *size_bytes, first, direct),
         Task::Truncate { path, size_bytes } => {
             let file = OpenOptions::new().write(true).open(path)?;
             file.set_len(*size_bytes)?;
@@ -120,20 +123,36 @@ fn perform(task: &Task) -> io::Result<()> {
     }
 }
 
-/// Creates a file with its blocks reserved and its first bytes written, all of it durable.
-pub(crate) fn create(path: &Path, size_bytes: u64, first: &[u8]) -> io::Result<()> {
+/// Creates a file with its blocks reserved and its first bytes written, all of it durable. Where the
+/// file has whole blocks it is direct I/O: a page cached here would only be in the way later.
+fn create(path: &Path, size_bytes: u64, first: &[u8], direct: DirectIo) -> io::Result<()> {
     if let Some(parent) = path.parent() {
         create_directories(parent)?;
     }
+    let blocks_bytes = first.len().next_multiple_of(BLOCK_BYTES);
+    let flags = match direct {
+        DirectIo::Direct if !first.is_empty() && blocks_bytes as u64 <= size_bytes => {
+            libc::O_DIRECT
+        }
+        _ => 0,
+    };
     let file = OpenOptions::new()
         .write(true)
         .create(true)
         .truncate(true)
+        .custom_flags(flags)
         .open(path)?;
     let reserved = reserve(&file, size_bytes).and_then(|()| {
-        file.write_all_at(first, 0)?;
+        if flags == 0 {
+            file.write_all_at(first, 0)?;
+        } else {
+            let block = AlignedBuffer::with_capacity(blocks_bytes);
+            block.append(first);
+            let len = block.zero_block_rest();
+            block.set_filled(len);
+            file.write_all_at(block.slice(0, len), 0)?;
+        }
         file.sync_all()?;
-        drop_cached(&file);
         sync_parent(path)
     });
     if reserved.is_err() {
@@ -141,12 +160,6 @@ pub(crate) fn create(path: &Path, size_bytes: u64, first: &[u8]) -> io::Result<(
         let _ = fs::remove_file(path);
     }
     reserved
-}
-
-/// Forgets cached pages: from here on the file is written by direct I/O.
-fn drop_cached(file: &File) {
-    // SAFETY: no memory is involved.
-    unsafe { libc::posix_fadvise(file.as_raw_fd(), 0, 0, libc::POSIX_FADV_DONTNEED) };
 }
 
 /// Reserves blocks and sets the size; a filesystem without fallocate gets the size alone.

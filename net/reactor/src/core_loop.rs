@@ -36,6 +36,8 @@ pub(crate) struct Core<S: Service> {
     pub files: RefCell<FileTable>,
     pub disk: DiskQueues,
     pub blocking: BlockingHandle,
+    /// Mail to another core did not fit its ring.
+    pub mail_waits: Cell<bool>,
     pub turn: Signal,
     pub timer: Signal,
     pub idle: Signal,
@@ -74,6 +76,7 @@ impl<S: Service> Core<S> {
             files: RefCell::new(files),
             disk: DiskQueues::default(),
             blocking,
+            mail_waits: Cell::new(false),
             turn: Signal::default(),
             timer: Signal::default(),
             idle: Signal::default(),

@@ -74,14 +74,21 @@ pub(crate) fn dispatch<S: Service>(core: &Rc<Core<S>>, requests: &mut Vec<DiskRe
         match request.operation {
             DiskOperation::Attach { .. } => unreachable!("attached before"),
             DiskOperation::Detach { file } => core.files.borrow_mut().detach(file),
-            DiskOperation::Write { durable, .. } => {
+            DiskOperation::Write { file, durable, .. } => {
                 if durable {
                     core.durable_in_flight.set(core.durable_in_flight.get() + 1);
                 }
+                core.files.borrow_mut().hold(file);
                 core.disk.hot.push(request);
             }
-            DiskOperation::Read { .. } | DiskOperation::Flush { .. } => core.disk.hot.push(request),
-            DiskOperation::Zero { .. } => core.disk.zero.push(request),
+            DiskOperation::Read { file, .. } | DiskOperation::Flush { file } => {
+                core.files.borrow_mut().hold(file);
+                core.disk.hot.push(request);
+            }
+            DiskOperation::Zero { file, .. } => {
+                core.files.borrow_mut().hold(file);
+                core.disk.zero.push(request);
+            }
             DiskOperation::Create {
                 file,
                 size_bytes,
@@ -153,13 +160,15 @@ async fn work<S: Service>(core: &Rc<Core<S>>) {
     loop {
         let request = core.disk.hot.next().await;
         let token = request.token;
-        let durable = matches!(
-            request.operation,
-            DiskOperation::Write { durable: true, .. }
-        );
+        let (file, durable) = match &request.operation {
+            DiskOperation::Write { file, durable, .. } => (*file, *durable),
+            DiskOperation::Read { file, .. } | DiskOperation::Flush { file } => (*file, false),
+            other => unreachable!("{other:?} does not go through the ring"),
+        };
         let result = perform(core, request.operation)
             .await
             .map_err(|error| disk_error(&error));
+        core.files.borrow_mut().release(file);
         if durable {
             core.durable_in_flight.set(core.durable_in_flight.get() - 1);
         }
@@ -265,6 +274,7 @@ async fn zero_work<S: Service>(core: &Rc<Core<S>>) {
             unreachable!("only zeroing is queued here");
         };
         let result = zero(core, &zeros, file, offset, len).await;
+        core.files.borrow_mut().release(file);
         let completion = DiskCompletion {
             token,
             result: result.map_err(|error| disk_error(&error)),

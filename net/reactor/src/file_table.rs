@@ -3,8 +3,7 @@
 //!
 //! Each file has up to three descriptors: for direct writes, for direct writes that are their own
 //! barrier (O_DSYNC), and a buffered one for sendfile (which would bypass the page cache on a direct
-//! one). Operations in flight hold theirs by reference count; a file that is detached while a send
-//! still needs it stays until the send is done.
+//! one). A file that is detached while sends or operations still need it stays until they are done.
 
 use std::collections::BTreeMap;
 use std::fs::OpenOptions;
@@ -26,7 +25,7 @@ struct Entry {
     durable: Option<Rc<File>>,
     read: Option<Rc<File>>,
     last_use: u64,
-    /// Sends queued that name it.
+    /// Sends and operations queued that name it.
     holds: usize,
     detached: bool,
 }
@@ -128,12 +127,17 @@ impl FileTable {
     pub fn hold_for_send(&mut self, file: FileId) {
         // An error shows when the send comes to it.
         let _ = self.for_send(file);
+        self.hold(file);
+    }
+
+    /// Something is queued that names the file: its id stays known until `release`.
+    pub fn hold(&mut self, file: FileId) {
         if let Some(entry) = self.entries.get_mut(&file) {
             entry.holds += 1;
         }
     }
 
-    pub fn release_after_send(&mut self, file: FileId) {
+    pub fn release(&mut self, file: FileId) {
         let Some(entry) = self.entries.get_mut(&file) else {
             return;
         };

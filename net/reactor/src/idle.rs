@@ -21,11 +21,16 @@ pub(crate) async fn run<S: Service>(core: Rc<Core<S>>) {
     loop {
         core.idle.wait().await;
         while core.durable_in_flight.get() == 0 && !core.stopped.get() {
-            let since = now()
-                .monotonic_ns
-                .saturating_sub(core.last_activity_ns.get());
-            if since >= spin_ns {
+            let current = now().monotonic_ns;
+            if current.saturating_sub(core.last_activity_ns.get()) >= spin_ns {
                 break;
+            }
+            // The runtime looks at its timers only when it parks.
+            if current >= core.armed_deadline_ns.get() {
+                core.timer.set();
+            }
+            if core.mail_waits.get() {
+                core.turn.set();
             }
             yield_now().await;
         }

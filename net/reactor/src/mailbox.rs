@@ -263,6 +263,7 @@ impl<T> Post<T> {
                     all = false;
                     break;
                 }
+                outgoing.pushed = true;
             }
             if std::mem::take(&mut outgoing.pushed) {
                 outgoing.doorbell.ring();

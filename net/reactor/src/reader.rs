@@ -13,6 +13,7 @@ use crate::mailbox::{Envelope, Socket};
 use crate::receive_buffer::{Front, ReceiveBuffer};
 use crate::service::{CloseReason, Frame, FrameVerdict, Service};
 use crate::signal::yield_now;
+use crate::writer;
 
 /// Frames of one connection stepped in a row before others get their turn.
 const FRAMES_IN_A_ROW_MAX: usize = 32;
@@ -133,12 +134,11 @@ async fn frames<S: Service>(
             FrameVerdict::Pause => connection.paused.set(true),
             FrameVerdict::Close(reason) => {
                 tracing::info!(peer = %connection.info.peer, %reason, "closing a connection");
-                core.outbox(|out| out.close(connection.id, reason.clone()));
-                connection.close(reason);
+                core.outbox(|out| out.close(connection.id, reason));
                 connection.paused.set(true);
-                // The turn carries the close out behind the answers that are queued.
+                // The turn carries the close out behind the answers that are in the outbox.
                 core.turn.set();
-                while connection.queued_bytes.get() > 0 {
+                while connection.closing.borrow().is_none() || connection.queued_bytes.get() > 0 {
                     connection.reader.wait().await;
                 }
                 return Some(End::Closed(closed_by_peer(connection)));
@@ -178,6 +178,8 @@ fn finish<S: Service>(
     connection: &Connection<S::Message>,
     reason: &CloseReason,
 ) {
+    // A writer that waits for a client that does not read would keep the socket open.
+    connection.shut_down();
     forget(core, connection);
     core.connection_count.fetch_sub(1, Ordering::Relaxed);
     core.step(|service, now, out| service.on_closed(now, connection.id, reason, out));
@@ -187,7 +189,7 @@ fn finish<S: Service>(
 fn forget<S: Service>(core: &Rc<Core<S>>, connection: &Connection<S::Message>) {
     core.connections.borrow_mut().remove(&connection.id);
     if !connection.writer_busy.get() {
-        connection.queue.borrow_mut().clear();
+        writer::let_go(core, connection);
     }
 }
 

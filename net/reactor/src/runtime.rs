@@ -19,7 +19,7 @@ use crate::mailbox::{
     CONTROL_COUNTERS, CONTROL_SHUTDOWN, Doorbell, Envelope, Inbox, Post, mailboxes,
 };
 use crate::service::{Service, UserSignal};
-use crate::{disk, idle, listener, timer, turn};
+use crate::{disk, idle, listener, signal, timer, turn};
 
 /// Entries of a core's submission queue.
 const RING_ENTRIES: u32 = 4096;
@@ -83,7 +83,7 @@ pub fn run<S: Service>(
     abort_on_panic();
     let signals = SignalFd::new().map_err(system("signalfd"))?;
     let ended = Arc::new(Doorbell::new().map_err(system("eventfd"))?);
-    let helper = blocking::start().map_err(system("starting the disk helper"))?;
+    let helper = blocking::start(config.direct_io).map_err(system("starting the disk helper"))?;
     let boxes = mailboxes(config.cores).map_err(system("eventfd"))?;
     let doorbells: Vec<Arc<Doorbell>> = boxes
         .iter()
@@ -225,6 +225,7 @@ async fn serve<S: Service>(seed: Seed<S::Message>, service: S, listeners: Vec<Bo
         seed.connection_count,
     ));
     disk::start(&core);
+    monoio::spawn(signal::wake_yielded());
     monoio::spawn(turn::run(Rc::clone(&core)));
     monoio::spawn(timer::run(Rc::clone(&core)));
     monoio::spawn(idle::run(Rc::clone(&core)));
@@ -290,7 +291,7 @@ async fn read_mail<S: Service>(core: Rc<Core<S>>, inbox: Inbox<Envelope<S::Messa
         }
         if busy || control != 0 {
             // Others first: what arrives meanwhile is taken in the next round.
-            crate::signal::yield_now().await;
+            signal::yield_now().await;
             continue;
         }
         inbox.doorbell.prepare_to_wait();

@@ -2,7 +2,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
-use std::task::{Poll, Waker};
+use std::task::{Context, Poll, Waker};
 
 /// A flag that one task waits for. Setting it before the wait is not lost.
 #[derive(Debug, Default)]
@@ -28,24 +28,38 @@ impl Signal {
 
     /// Waits for the flag and lowers it.
     pub async fn wait(&self) {
-        poll_fn(|context| {
-            if self.set.replace(false) {
-                return Poll::Ready(());
-            }
-            let mut waiter = self.waiter.borrow_mut();
-            if !waiter
-                .as_ref()
-                .is_some_and(|known| known.will_wake(context.waker()))
-            {
-                *waiter = Some(context.waker().clone());
-            }
-            Poll::Pending
-        })
-        .await;
+        poll_fn(|context| self.poll(context)).await;
+    }
+
+    fn poll(&self, context: &mut Context<'_>) -> Poll<()> {
+        if self.set.replace(false) {
+            return Poll::Ready(());
+        }
+        let mut waiter = self.waiter.borrow_mut();
+        if !waiter
+            .as_ref()
+            .is_some_and(|known| known.will_wake(context.waker()))
+        {
+            *waiter = Some(context.waker().clone());
+        }
+        Poll::Pending
     }
 }
 
-/// Lets every other ready task of the core run first.
+thread_local! {
+    static YIELDED: Yielded = Yielded::default();
+}
+
+/// Tasks of this thread that let others run first.
+#[derive(Default)]
+struct Yielded {
+    tasks: RefCell<Vec<Waker>>,
+    any: Signal,
+}
+
+/// Lets every other ready task of the core run first; needs [`wake_yielded`] on the same thread.
+///
+/// A task that wakes itself would be put at the front of monoio's queue, before all others.
 pub(crate) async fn yield_now() {
     let mut yielded = false;
     poll_fn(|context| {
@@ -53,8 +67,21 @@ pub(crate) async fn yield_now() {
             return Poll::Ready(());
         }
         yielded = true;
-        context.waker().wake_by_ref();
+        YIELDED.with(|list| {
+            list.tasks.borrow_mut().push(context.waker().clone());
+            list.any.set();
+        });
         Poll::Pending
     })
     .await;
+}
+
+/// The task that wakes those that yielded: woken by them, it comes behind everything ready then.
+pub(crate) async fn wake_yielded() {
+    let mut tasks = Vec::new();
+    loop {
+        poll_fn(|context| YIELDED.with(|list| list.any.poll(context))).await;
+        YIELDED.with(|list| std::mem::swap(&mut tasks, &mut *list.tasks.borrow_mut()));
+        tasks.drain(..).for_each(Waker::wake);
+    }
 }

@@ -1,6 +1,7 @@
 //! The end of a turn: `end_turn`, then everything in the outbox is carried out.
 
 use std::rc::Rc;
+use std::time::Duration;
 
 use crate::core_loop::Core;
 use crate::disk;
@@ -10,13 +11,22 @@ use crate::reader;
 use crate::service::{ConnectionId, Service};
 use crate::writer;
 
+/// How long a turn with mail that did not fit its ring waits for another input.
+const MAIL_RETRY: Duration = Duration::from_millis(1);
+
 /// Runs after all inputs that were ready, as often as there were any.
 pub(crate) async fn run<S: Service>(core: Rc<Core<S>>) {
     let mut commands = Vec::new();
     let mut requests = Vec::new();
     let mut touched: Vec<ConnectionId> = Vec::new();
     loop {
-        core.turn.wait().await;
+        if core.mail_waits.get() {
+            // Its reader is busy, perhaps with this core's mailbox being full: parking lets this core
+            // read too.
+            let _ = monoio::time::timeout(MAIL_RETRY, core.turn.wait()).await;
+        } else {
+            core.turn.wait().await;
+        }
         end_turn(&core, &mut commands, &mut requests, &mut touched);
         if core.stopped.get() {
             core.stop.set();
@@ -52,10 +62,8 @@ fn end_turn<S: Service>(
             writer::flush(core, &connection);
         }
     }
-    if !core.post.borrow_mut().flush() {
-        // A ring is full: its reader is busy. Try again after what is ready now.
-        core.turn.set();
-    }
+    let all = core.post.borrow_mut().flush();
+    core.mail_waits.set(!all);
 }
 
 fn carry_out<S: Service>(

@@ -40,15 +40,25 @@ pub(crate) fn flush<S: Service>(core: &Rc<Core<S>>, connection: &Rc<Connection<S
     match send_memory(core, connection) {
         Ok(Progress::Empty) => drained(core, connection),
         Ok(Progress::Full | Progress::File) => wake_writer(core, connection),
-        Err(error) => fail(connection, &error),
+        Err(error) => fail(core, connection, &error),
     }
 }
 
-fn fail<M>(connection: &Connection<M>, error: &io::Error) {
+fn fail<S: Service>(core: &Core<S>, connection: &Connection<S::Message>, error: &io::Error) {
     connection.close(CloseReason::new(format!("sending failed: {error}")));
-    connection.queue.borrow_mut().clear();
-    connection.queued_bytes.set(0);
+    let_go(core, connection);
     connection.shut_down();
+}
+
+/// Forgets what is queued; files that were kept for it may be closed.
+pub(crate) fn let_go<S: Service>(core: &Core<S>, connection: &Connection<S::Message>) {
+    for piece in connection.queue.borrow_mut().drain(..) {
+        if let SendPiece::File { file, .. } = piece {
+            core.files.borrow_mut().release(file);
+        }
+    }
+    connection.queued_bytes.set(0);
+    connection.sent.set(0);
 }
 
 fn drained<S: Service>(core: &Rc<Core<S>>, connection: &Connection<S::Message>) {
@@ -179,11 +189,11 @@ async fn run<S: Service>(core: Rc<Core<S>>, connection: Rc<Connection<S::Message
         }
         match result {
             Ok(()) => drained(&core, &connection),
-            Err(error) => fail(&connection, &error),
+            Err(error) => fail(&core, &connection, &error),
         }
         connection.writer.wait().await;
     }
-    connection.queue.borrow_mut().clear();
+    let_go(&core, &connection);
 }
 
 async fn send_all<S: Service>(
@@ -221,7 +231,7 @@ async fn send_all<S: Service>(
                 if sent == len {
                     connection.queue.borrow_mut().pop_front();
                     connection.sent.set(0);
-                    core.files.borrow_mut().release_after_send(file);
+                    core.files.borrow_mut().release(file);
                 } else {
                     connection.sent.set(sent);
                 }
