@@ -32,8 +32,14 @@ pub struct DiskRequest {
 /// What to do. Offsets and lengths of `Write`, `Zero` and `Read` are multiples of the block size.
 #[derive(Debug)]
 pub enum DiskOperation {
-    /// Names the file behind an id; opened when first used. No completion.
-    Attach { file: FileId, path: String },
+    /// Names the file behind an id; opened when first used. `former` is the name it has until a
+    /// `Rename` to `path` is done: it is created under that one and found under either. No
+    /// completion.
+    Attach {
+        file: FileId,
+        path: String,
+        former: Option<String>,
+    },
     /// Forgets an id once operations and sends in progress on it are done. No completion.
     Detach { file: FileId },
     /// Creates the attached file with its parent directories, reserves `size_bytes` (blocks

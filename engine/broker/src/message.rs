@@ -4,6 +4,8 @@ use std::sync::Arc;
 
 use highwater_base::{ErrorCode, Offset, SharedSlice, Timestamp, TopicId};
 
+use highwater_store::FileName;
+
 use crate::connection::Travelling;
 use crate::metadata::{Change, ChangeOutcome, MetadataRecord};
 
@@ -108,9 +110,9 @@ pub struct FetchPart {
 pub enum ForeignPiece {
     /// Copied out of the owner's tail cache.
     Memory(SharedSlice),
-    /// A range of a segment file, by path relative to the data directory.
+    /// A range of a segment file.
     File {
-        path: Arc<str>,
+        name: Arc<FileName>,
         offset: u64,
         len: usize,
         readable_end: u64,

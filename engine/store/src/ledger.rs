@@ -582,6 +582,7 @@ impl MarksLedger {
                 let operation = DiskOperation::Attach {
                     file: file_of(copy, half),
                     path,
+                    former: None,
                 };
                 disk.push(DiskRequest {
                     token: DiskToken(TOKEN_KIND << 56),

@@ -37,5 +37,5 @@ pub use marks::{Mark, PartitionKey};
 pub use read::{ReadError, ReadOutcome, ReadPiece};
 pub use recovery::{RecoverError, RecoveryReport};
 pub use segment::SegmentInfo;
-pub use store::{AppendError, Appended, Barrier, Store, StoreConfig, StoreEvent};
+pub use store::{AppendError, Appended, Barrier, FileName, Store, StoreConfig, StoreEvent};
 pub use superblock::{Superblock, SuperblockError};

@@ -201,7 +201,9 @@ impl Store {
         let state = self.log(log);
         let first = state.segment_of(from).unwrap_or(0);
         for segment in state.segments.iter().skip(first) {
-            let path = self.file_path(segment.file.file).unwrap_or_default();
+            let path = self
+                .file_name(segment.file.file)
+                .map_or("", |name| name.path.as_str());
             let entry = segment.index.floor_offset(segment.base_offset, from);
             let mut position = entry.map_or(HEADER_BLOCK_BYTES, |at| {
                 u64::from(segment.index.entries()[at].position)

@@ -11,7 +11,7 @@ use crate::log::{Log, LogId};
 use crate::read::ReadError;
 use crate::segment::segment_path;
 use crate::shutdown::Shutdown;
-use crate::store::{Store, StoreEvent};
+use crate::store::{FileName, Store, StoreEvent};
 use crate::{LedgerFlush, Mark};
 
 /// How often every log is looked at.
@@ -196,7 +196,8 @@ impl Store {
                 self.release(buffer);
             }
             let file = segment.file.file;
-            let path = self.files.get(&file).cloned();
+            let name = self.files.get(&file).cloned();
+            let path = name.map(FileName::into_current);
             self.detach(file);
             let (base, epoch) = (segment.base_offset, segment.epoch);
             let sidecars = ["index", "producers"];

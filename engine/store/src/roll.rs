@@ -98,6 +98,7 @@ impl Store {
         let state = self.log_mut(log);
         state.roll_next = false;
         state.unnamed_segments += u32::from(file.prepared_number.is_some());
+        let prepared = file.prepared_number.map(|number| (file.file, number));
         state.segments.push(Segment {
             base_offset,
             epoch,
@@ -119,6 +120,11 @@ impl Store {
         }
         self.join_window_clock(log);
         self.snapshot_producers(log);
+        if let Some((file, number)) = prepared {
+            let directory = self.log(log).directory();
+            let path = segment_path(&directory, base_offset, epoch, "log");
+            self.name_file(file, path, Some(prepared_path(&directory, number)));
+        }
         Ok(())
     }
 
@@ -256,10 +262,10 @@ impl Store {
     }
 
     fn forget_file(&mut self, file: highwater_base::disk::FileId) {
-        let path = self.files.get(&file).cloned();
+        let name = self.files.get(&file).cloned();
         self.detach(file);
-        if let Some(path) = path {
-            self.remove_path(path);
+        if let Some(name) = name {
+            self.remove_path(name.into_current());
         }
     }
 
@@ -295,7 +301,8 @@ impl Store {
             }
             // The leftover must be gone before its name is used again: retries wait until nothing
             // is under way for the log.
-            if let Some(path) = self.files.get(&segment.file.file).cloned() {
+            if let Some(name) = self.files.get(&segment.file.file).cloned() {
+                let path = name.into_current();
                 self.push_background(log, DiskOperation::Remove { path });
             }
             self.detach(segment.file.file);
@@ -376,7 +383,7 @@ impl Store {
         state.unnamed_segments -= 1;
         let path = segment_path(&directory, segment.base_offset, segment.epoch, "log");
         let file = segment.file.file;
-        self.name_file(file, path);
+        self.name_file(file, path, None);
         self.name_for_good(log);
     }
 

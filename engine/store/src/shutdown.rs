@@ -97,10 +97,10 @@ impl Store {
 
     fn save_log(&mut self, log: LogId) {
         if let Some(prepared) = self.log_mut(log).prepared.take() {
-            let path = self.files.get(&prepared.file).cloned();
+            let name = self.files.get(&prepared.file).cloned();
             self.detach(prepared.file);
-            if let Some(path) = path {
-                self.remove_path(path);
+            if let Some(name) = name {
+                self.remove_path(name.into_current());
             }
         }
         let state = self.log(log);

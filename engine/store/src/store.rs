@@ -114,6 +114,21 @@ pub enum AppendError {
     TooManyProducers,
 }
 
+/// What a file is called, relative to the data directory.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct FileName {
+    pub path: String,
+    /// Its name until a rename that lies ahead or is under way is done.
+    pub former: Option<String>,
+}
+
+impl FileName {
+    /// What it is called on disk while no rename is under way.
+    pub(crate) fn into_current(self) -> String {
+        self.former.unwrap_or(self.path)
+    }
+}
+
 /// What the store tells its host.
 #[derive(Clone, Debug)]
 pub enum StoreEvent {
@@ -174,7 +189,7 @@ pub struct Store {
     pub(crate) logs: Vec<Option<Box<Log>>>,
     pub(crate) topics: HashMap<TopicId, Rc<str>>,
     /// Paths of attached files.
-    pub(crate) files: HashMap<FileId, String>,
+    pub(crate) files: HashMap<FileId, FileName>,
     pub(crate) next_file: u32,
     /// One entry per buffer that is no longer an append window, oldest first.
     pub(crate) cache_order: VecDeque<LogId>,
@@ -431,10 +446,10 @@ impl Store {
         Some((found.0, end))
     }
 
-    /// The path behind a file id of the store.
+    /// What the file behind an id of the store is called.
     #[must_use]
-    pub fn file_path(&self, file: FileId) -> Option<&str> {
-        self.files.get(&file).map(String::as_str)
+    pub fn file_name(&self, file: FileId) -> Option<&FileName> {
+        self.files.get(&file)
     }
 
     /// Memory of one log, buffers aside.
@@ -521,16 +536,20 @@ impl Store {
         assert!(self.next_file < FILE_ID_LIMIT, "file ids are used up");
         let file = FileId(self.next_file);
         self.next_file += 1;
-        self.name_file(file, path);
+        self.name_file(file, path, None);
         file
     }
 
-    /// Says which path is behind a file id; again after a rename.
-    pub(crate) fn name_file(&mut self, file: FileId, path: String) {
-        self.files.insert(file, path.clone());
+    /// Says what the file behind an id is called; again when a rename lies ahead and when it is done.
+    pub(crate) fn name_file(&mut self, file: FileId, path: String, former: Option<String>) {
+        let name = FileName {
+            path: path.clone(),
+            former: former.clone(),
+        };
+        self.files.insert(file, name);
         self.background.push(DiskRequest {
             token: token(token_kind::BACKGROUND, u32::MAX),
-            operation: DiskOperation::Attach { file, path },
+            operation: DiskOperation::Attach { file, path, former },
         });
     }
 

@@ -24,8 +24,10 @@ pub(crate) enum Task {
         size_bytes: u64,
         first: Vec<u8>,
     },
+    /// The helper renames as well: here the file has one of both names for sure.
     Truncate {
         path: PathBuf,
+        former: Option<PathBuf>,
         size_bytes: u64,
     },
     WriteWhole {
@@ -105,7 +107,15 @@ fn perform(task: &Task, direct: DirectIo) -> io::Result<()> {
             size_bytes,
             first,
         } => create(path, *size_bytes, first, direct),
-        Task::Truncate { path, size_bytes } => {
+        Task::Truncate {
+            path,
+            former,
+            size_bytes,
+        } => {
+            let path = match former {
+                Some(former) if !path.exists() => former,
+                _ => path,
+            };
             let file = OpenOptions::new().write(true).open(path)?;
             file.set_len(*size_bytes)?;
             file.sync_all()

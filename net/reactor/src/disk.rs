@@ -7,6 +7,7 @@ use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::io;
+use std::path::PathBuf;
 use std::rc::Rc;
 use std::task::{Poll, Waker};
 
@@ -59,8 +60,8 @@ impl Queue {
 pub(crate) fn attach<S: Service>(core: &Core<S>, requests: &mut Vec<DiskRequest>) {
     let mut files = core.files.borrow_mut();
     for request in requests.iter() {
-        if let DiskOperation::Attach { file, path } = &request.operation {
-            files.attach(*file, path);
+        if let DiskOperation::Attach { file, path, former } = &request.operation {
+            files.attach(*file, path, former.as_deref());
         }
     }
     drop(files);
@@ -98,15 +99,16 @@ pub(crate) fn dispatch<S: Service>(core: &Rc<Core<S>>, requests: &mut Vec<DiskRe
                 let first = first_block
                     .slice(0, first_len.min(first_block.filled()))
                     .to_vec();
-                with_path(core, token, file, |path| Task::Create {
-                    path,
+                with_paths(core, token, file, |path, former| Task::Create {
+                    path: former.unwrap_or(path),
                     size_bytes,
                     first,
                 });
             }
             DiskOperation::Truncate { file, size_bytes } => {
-                with_path(core, token, file, |path| Task::Truncate {
+                with_paths(core, token, file, |path, former| Task::Truncate {
                     path,
+                    former,
                     size_bytes,
                 });
             }
@@ -128,15 +130,15 @@ pub(crate) fn dispatch<S: Service>(core: &Rc<Core<S>>, requests: &mut Vec<DiskRe
     }
 }
 
-fn with_path<S: Service>(
+fn with_paths<S: Service>(
     core: &Rc<Core<S>>,
     token: DiskToken,
     file: FileId,
-    task: impl FnOnce(std::path::PathBuf) -> Task,
+    task: impl FnOnce(PathBuf, Option<PathBuf>) -> Task,
 ) {
-    let path = core.files.borrow().path(file);
-    match path {
-        Some(path) => core.blocking.submit(token, task(path)),
+    let paths = core.files.borrow().paths(file);
+    match paths {
+        Some((path, former)) => core.blocking.submit(token, task(path, former)),
         None => {
             let result = Err(highwater_base::disk::DiskError::NotFound);
             core.blocking

@@ -21,6 +21,8 @@ use crate::config::DirectIo;
 #[derive(Debug)]
 struct Entry {
     path: PathBuf,
+    /// Its name until a rename is done.
+    former: Option<PathBuf>,
     plain: Option<Rc<File>>,
     durable: Option<Rc<File>>,
     read: Option<Rc<File>>,
@@ -36,6 +38,21 @@ impl Entry {
             .into_iter()
             .flatten()
             .count()
+    }
+
+    /// The rename may happen between two looks, so the final name is looked for twice.
+    fn open_by_name(&self, write: bool, flags: libc::c_int) -> io::Result<std::fs::File> {
+        let mut options = OpenOptions::new();
+        options.read(true).write(write).custom_flags(flags);
+        let missing = |result: &io::Result<_>| matches!(result, Err(error) if error.kind() == io::ErrorKind::NotFound);
+        let mut opened = options.open(&self.path);
+        if let Some(former) = self.former.as_ref().filter(|_| missing(&opened)) {
+            opened = options.open(former);
+            if missing(&opened) {
+                opened = options.open(&self.path);
+            }
+        }
+        opened
     }
 
     fn close_idle(&mut self) -> usize {
@@ -81,21 +98,26 @@ impl FileTable {
         self.root.join(path)
     }
 
-    pub fn path(&self, file: FileId) -> Option<PathBuf> {
-        self.entries.get(&file).map(|entry| entry.path.clone())
+    /// The path of a file and the one it may still have.
+    pub fn paths(&self, file: FileId) -> Option<(PathBuf, Option<PathBuf>)> {
+        let entry = self.entries.get(&file)?;
+        Some((entry.path.clone(), entry.former.clone()))
     }
 
-    /// Names a file. For a known id it is the new path of the same file, renamed: descriptors and
-    /// sends in progress keep working.
-    pub fn attach(&mut self, file: FileId, path: &str) {
+    /// Names a file. For a known id it is another name of the same file: descriptors and sends in
+    /// progress keep working.
+    pub fn attach(&mut self, file: FileId, path: &str, former: Option<&str>) {
         let path = self.full_path(path);
+        let former = former.map(|former| self.full_path(former));
         if let Some(entry) = self.entries.get_mut(&file) {
             entry.path = path;
+            entry.former = former;
             entry.detached = false;
             return;
         }
         let entry = Entry {
             path,
+            former,
             plain: None,
             durable: None,
             read: None,
@@ -184,11 +206,7 @@ impl FileTable {
         if let Some(open) = place(entry) {
             return Ok(Rc::clone(open));
         }
-        let opened = OpenOptions::new()
-            .read(true)
-            .write(write)
-            .custom_flags(flags)
-            .open(&entry.path)?;
+        let opened = entry.open_by_name(write, flags)?;
         if !write {
             // Read-ahead is asked for explicitly, never beyond what may be read.
             // SAFETY: no memory is involved.

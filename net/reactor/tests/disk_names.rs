@@ -8,7 +8,7 @@ use std::rc::Rc;
 
 use highwater_base::AlignedBuffer;
 use highwater_base::disk::{DiskError, DiskOperation, FileId};
-use support::disk::{BLOCK, Disk, attach, check_read, create, rename, write};
+use support::disk::{BLOCK, Disk, attach, attach_to_be_renamed, check_read, create, rename, write};
 use support::{ask_disk, heard, pattern};
 
 fn remove(path: &str) -> DiskOperation {
@@ -35,6 +35,30 @@ fn whole_files_are_replaced() {
     }
     let names = fs::read_dir(disk.path("made/on/the")).expect("the directory");
     assert_eq!(names.count(), 1, "nothing is left aside");
+    disk.node.stop();
+}
+
+/// What broke: a segment's second descriptor was opened by the name it had before a rename that had
+/// already happened, and the process ended with "file not found".
+#[test]
+fn a_file_is_found_while_its_rename_is_under_way() {
+    let mut disk = Disk::start();
+    disk.ask(|out| ask_disk(out, 0, attach_to_be_renamed(1, "final", "prepared")));
+    assert_eq!(disk.run(|| create(1, 8 * BLOCK as u64, b"content")), Ok(0));
+    assert!(
+        disk.path("prepared").exists(),
+        "created under its former name"
+    );
+    let bytes = pattern(3, BLOCK);
+    let (first, second) = (bytes.clone(), bytes.clone());
+    let plain = disk.run(move || write(1, 0, &first, false));
+    assert_eq!(plain, Ok(BLOCK), "under its former name");
+    // The rename is done, and nobody has said so yet.
+    fs::rename(disk.path("prepared"), disk.path("final")).expect("renamed");
+    let durable = disk.run(move || write(1, BLOCK as u64, &second, true));
+    assert_eq!(durable, Ok(BLOCK), "a new descriptor finds the final name");
+    assert_eq!(disk.run(|| truncate(1, 2 * BLOCK as u64)), Ok(0));
+    assert_eq!(disk.bytes("final"), [&bytes[..], &bytes[..]].concat());
     disk.node.stop();
 }
 

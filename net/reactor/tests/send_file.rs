@@ -8,6 +8,7 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 
 use highwater_base::disk::{DiskCompletion, DiskOperation, FileId};
 use highwater_reactor::{CloseReason, ConnectionId, Frame, FrameVerdict, Outbox, SendPiece};
+use support::disk::attach;
 use support::{Client, Node, Script, answer, ask_disk, heard, pattern};
 
 /// Well beyond what the sockets of a connection hold.
@@ -49,8 +50,7 @@ impl Script for Sends {
             self.asker = Some(from);
             match word {
                 b"attach" => {
-                    let path = "some.file".to_string();
-                    ask_disk(out, 0, DiskOperation::Attach { file: FILE, path });
+                    ask_disk(out, 0, attach(FILE.0, "some.file"));
                 }
                 b"send" => self.send(from, out),
                 b"detach" => ask_disk(out, 0, DiskOperation::Detach { file: FILE }),
@@ -59,8 +59,7 @@ impl Script for Sends {
                     ask_disk(out, 1, DiskOperation::Rename { from, to });
                 }
                 b"name" => {
-                    let path = "deep/other.file".to_string();
-                    ask_disk(out, 0, DiskOperation::Attach { file: FILE, path });
+                    ask_disk(out, 0, attach(FILE.0, "deep/other.file"));
                 }
                 b"remove" => {
                     let path = "some.file".to_string();

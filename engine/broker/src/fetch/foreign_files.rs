@@ -1,64 +1,80 @@
 //! Segment files of other cores, as this core's reactor knows them.
 //!
-//! A forwarded fetch comes back as ranges of files that another core owns, named by path. Each path
-//! gets a file id of this core's own, in the upper half of the id space (the store has the lower),
-//! and is let go when it has not been used for a while.
+//! A forwarded fetch comes back as ranges of files that another core owns, by name. Each path gets a
+//! file id of this core's own, in the upper half of the id space (the store has the lower), and is
+//! let go when it has not been used for a while: an answer that waits for a third core still names
+//! it. There are never more than segments on this node.
 
-use std::collections::VecDeque;
 use std::sync::Arc;
 
+use highwater_base::Now;
 use highwater_base::disk::{DiskOperation, DiskRequest, DiskToken, FileId};
+use highwater_store::FileName;
 
 use crate::metadata::image::LookupMap;
 
-/// Foreign files known at a time.
-const FOREIGN_FILES_MAX: usize = 256;
+/// With so many known files, those not used lately are let go.
+const FOREIGN_FILES_KEPT: usize = 256;
+/// Much longer than one core waits for another.
+const UNUSED_MS: u64 = 60_000;
+/// Time between two looks at all files.
+const SWEEP_INTERVAL_MS: u64 = 5_000;
 const FIRST_ID: u32 = 0x8000_0000;
 /// `Attach` and `Detach` have no completion; their token names nothing.
 const NO_TOKEN: DiskToken = DiskToken(0xff00_0000_0000_0000);
 
-/// The known files, least recently added first.
+#[derive(Debug)]
+struct Known {
+    file: FileId,
+    unused_at_ns: u64,
+}
+
+/// The known files by path.
 #[derive(Debug, Default)]
 pub struct ForeignFiles {
-    ids: LookupMap<Arc<str>, FileId>,
-    order: VecDeque<Arc<str>>,
+    files: LookupMap<Arc<str>, Known>,
     next: u32,
+    sweep_at_ns: u64,
 }
 
 impl ForeignFiles {
-    /// The id of a path, attached on first use.
-    pub fn id_of(&mut self, path: &Arc<str>, disk: &mut Vec<DiskRequest>) -> FileId {
-        if let Some(id) = self.ids.get(path) {
-            return *id;
+    /// The id of a file, attached on first use.
+    pub fn id_of(&mut self, now: Now, name: &FileName, disk: &mut Vec<DiskRequest>) -> FileId {
+        let unused_at_ns = now.plus_ms(UNUSED_MS);
+        if let Some(known) = self.files.get_mut(name.path.as_str()) {
+            known.unused_at_ns = unused_at_ns;
+            return known.file;
         }
-        if self.order.len() >= FOREIGN_FILES_MAX {
-            self.forget_oldest(disk);
+        if self.files.len() >= FOREIGN_FILES_KEPT && now.reached(self.sweep_at_ns) {
+            self.sweep_at_ns = now.plus_ms(SWEEP_INTERVAL_MS);
+            self.forget_unused(now, disk);
         }
         let file = FileId(FIRST_ID | (self.next & !FIRST_ID));
         self.next = self.next.wrapping_add(1);
-        self.ids.insert(Arc::clone(path), file);
-        self.order.push_back(Arc::clone(path));
-        let operation = DiskOperation::Attach {
-            file,
-            path: path.to_string(),
-        };
+        let known = Known { file, unused_at_ns };
+        self.files.insert(Arc::from(name.path.as_str()), known);
         disk.push(DiskRequest {
             token: NO_TOKEN,
-            operation,
+            operation: DiskOperation::Attach {
+                file,
+                path: name.path.clone(),
+                former: name.former.clone(),
+            },
         });
         file
     }
 
-    fn forget_oldest(&mut self, disk: &mut Vec<DiskRequest>) {
-        let Some(path) = self.order.pop_front() else {
-            return;
-        };
-        if let Some(file) = self.ids.remove(&path) {
-            disk.push(DiskRequest {
-                token: NO_TOKEN,
-                operation: DiskOperation::Detach { file },
-            });
-        }
+    fn forget_unused(&mut self, now: Now, disk: &mut Vec<DiskRequest>) {
+        self.files.retain(|_, known| {
+            let unused = now.reached(known.unused_at_ns);
+            if unused {
+                disk.push(DiskRequest {
+                    token: NO_TOKEN,
+                    operation: DiskOperation::Detach { file: known.file },
+                });
+            }
+            !unused
+        });
     }
 }
 
@@ -66,19 +82,50 @@ impl ForeignFiles {
 mod tests {
     use super::*;
 
-    #[test]
-    fn paths_keep_their_id_until_they_are_pushed_out() {
-        let (mut files, mut disk) = (ForeignFiles::default(), Vec::new());
-        let first: Arc<str> = Arc::from("topics/a/0");
-        let id = files.id_of(&first, &mut disk);
-        assert_eq!(files.id_of(&first, &mut disk), id);
-        assert_eq!(disk.len(), 1);
-        for at in 0..FOREIGN_FILES_MAX {
-            files.id_of(&Arc::from(format!("topics/b/{at}")), &mut disk);
+    fn named(at: usize) -> FileName {
+        FileName {
+            path: format!("topics/b/{at}"),
+            former: None,
         }
-        assert!(disk.iter().any(
-            |request| matches!(request.operation, DiskOperation::Detach { file } if file == id)
-        ));
-        assert_ne!(files.id_of(&first, &mut disk), id);
+    }
+
+    fn at_ms(ms: u64) -> Now {
+        Now {
+            monotonic_ns: ms * 1_000_000,
+            wall_ms: 0,
+        }
+    }
+
+    fn detached(disk: &[DiskRequest], id: FileId) -> bool {
+        disk.iter().any(
+            |request| matches!(request.operation, DiskOperation::Detach { file } if file == id),
+        )
+    }
+
+    #[test]
+    fn files_in_use_keep_their_id_however_many_there_are() {
+        let (mut files, mut disk) = (ForeignFiles::default(), Vec::new());
+        let ids: Vec<FileId> = (0..1000)
+            .map(|at| files.id_of(at_ms(1), &named(at), &mut disk))
+            .collect();
+        assert_eq!(disk.len(), 1000);
+        for (at, id) in ids.iter().enumerate() {
+            assert_eq!(files.id_of(at_ms(50_000), &named(at), &mut disk), *id);
+        }
+        files.id_of(at_ms(100_000), &named(5000), &mut disk);
+        assert_eq!(disk.len(), 1001);
+    }
+
+    #[test]
+    fn files_not_used_for_long_are_let_go() {
+        let (mut files, mut disk) = (ForeignFiles::default(), Vec::new());
+        let first = files.id_of(at_ms(1), &named(0), &mut disk);
+        let others: Vec<FileId> = (1..FOREIGN_FILES_KEPT)
+            .map(|at| files.id_of(at_ms(1), &named(at), &mut disk))
+            .collect();
+        files.id_of(at_ms(50_000), &named(0), &mut disk);
+        files.id_of(at_ms(70_000), &named(5000), &mut disk);
+        assert!(!detached(&disk, first));
+        assert!(others.iter().all(|id| detached(&disk, *id)));
     }
 }

@@ -452,12 +452,12 @@ impl Shard {
                     len,
                     readable_end,
                 } => {
-                    let Some(path) = self.store.file_path(file) else {
+                    let Some(name) = self.store.file_name(file) else {
                         continue;
                     };
-                    let path = Arc::from(path);
+                    let name = Arc::new(name.clone());
                     result.pieces.push(ForeignPiece::File {
-                        path,
+                        name,
                         offset,
                         len,
                         readable_end,
@@ -503,13 +503,13 @@ impl Shard {
                         fetch.pieces.push(SendPiece::Shared(slice));
                     }
                     ForeignPiece::File {
-                        path,
+                        name,
                         offset,
                         len,
                         readable_end,
                     } => {
                         read.bytes += len;
-                        let file = self.foreign_files.id_of(&path, out.disk());
+                        let file = self.foreign_files.id_of(now, &name, out.disk());
                         fetch.pieces.push(SendPiece::File {
                             file,
                             offset,

@@ -136,7 +136,7 @@ impl SectorDisk {
 
     /// Executes a request. A durable one also flushes everything that completed before it.
     pub fn execute(&mut self, request: &DiskRequest) -> Option<DiskCompletion> {
-        if let DiskOperation::Attach { file, path } = &request.operation {
+        if let DiskOperation::Attach { file, path, .. } = &request.operation {
             self.names.insert(*file, path.clone());
             return None;
         }

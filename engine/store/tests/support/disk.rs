@@ -53,6 +53,7 @@ type Inode = Rc<RefCell<FileData>>;
 pub struct TestDisk {
     files: BTreeMap<String, Inode>,
     names: BTreeMap<FileId, String>,
+    former_names: BTreeMap<FileId, String>,
     open: BTreeMap<FileId, Inode>,
     pub device: Device,
     /// Creating a file fails with "no space".
@@ -116,13 +117,24 @@ impl TestDisk {
     }
 
     fn inode(&mut self, file: FileId) -> Result<Inode, DiskError> {
-        if let Some(inode) = self.open.get(&file) {
-            return Ok(Rc::clone(inode));
-        }
+        // A host may have closed it: by name first.
         let name = self.names.get(&file).ok_or(DiskError::Io(9))?;
-        let inode = self.files.get(name).ok_or(DiskError::NotFound)?;
-        self.open.insert(file, Rc::clone(inode));
-        Ok(Rc::clone(inode))
+        let former = self.former_names.get(&file);
+        let inode = self
+            .files
+            .get(name)
+            .or_else(|| self.files.get(former?))
+            .or_else(|| self.open.get(&file))
+            .ok_or(DiskError::NotFound)?;
+        let inode = Rc::clone(inode);
+        self.open.insert(file, Rc::clone(&inode));
+        Ok(inode)
+    }
+
+    /// A file that is to be renamed is created under its former name.
+    fn created_as(&self, file: FileId) -> Option<String> {
+        let former = self.former_names.get(&file);
+        former.or_else(|| self.names.get(&file)).cloned()
     }
 
     fn flush(&mut self) {
@@ -140,12 +152,15 @@ impl TestDisk {
     pub fn execute(&mut self, request: DiskRequest) -> Option<DiskCompletion> {
         let token = request.token;
         let result = match request.operation {
-            DiskOperation::Attach { file, path } => {
+            DiskOperation::Attach { file, path, former } => {
                 self.names.insert(file, path);
+                self.former_names.remove(&file);
+                self.former_names.extend(former.map(|name| (file, name)));
                 return None;
             }
             DiskOperation::Detach { file } => {
                 self.names.remove(&file);
+                self.former_names.remove(&file);
                 self.open.remove(&file);
                 return None;
             }
@@ -167,12 +182,12 @@ impl TestDisk {
                     return Err(DiskError::Full);
                 }
                 self.creates += 1;
-                let path = self.names.get(&file).expect("attached").clone();
+                let name = self.created_as(file).expect("attached");
                 let mut current = vec![0; size_bytes as usize];
                 let filled = first_block.filled().min(first_len);
                 current[..filled].copy_from_slice(first_block.slice(0, filled));
                 let data = FileData::whole(current);
-                self.files.insert(path, Rc::new(RefCell::new(data)));
+                self.files.insert(name, Rc::new(RefCell::new(data)));
                 self.open.remove(&file);
                 self.flush();
                 Ok(0)
@@ -289,7 +304,7 @@ impl TestDisk {
                 first_block,
                 first_len,
             } if prng.chance(2, 3) => {
-                let Some(path) = self.names.get(&file).cloned() else {
+                let Some(path) = self.created_as(file) else {
                     return;
                 };
                 let mut current = vec![0; size_bytes as usize];
@@ -321,6 +336,7 @@ impl TestDisk {
     pub fn crash(&mut self, keep: Keep) {
         self.open.clear();
         self.names.clear();
+        self.former_names.clear();
         self.zeroing.clear();
         self.full = false;
         for (path, inode) in &self.files {

@@ -98,6 +98,16 @@ pub fn attach(file: u32, path: &str) -> DiskOperation {
     DiskOperation::Attach {
         file: FileId(file),
         path: path.to_string(),
+        former: None,
+    }
+}
+
+/// Names a file that is to be renamed.
+pub fn attach_to_be_renamed(file: u32, path: &str, former: &str) -> DiskOperation {
+    DiskOperation::Attach {
+        file: FileId(file),
+        path: path.to_string(),
+        former: Some(former.to_string()),
     }
 }
 
