@@ -16,14 +16,16 @@ def free_port():
 class Broker:
     """One run of `highwater serve`. Log lines are kept; the last ones explain a failed start."""
 
-    def __init__(self, binary, data_dir, port, cores=2, sets=()):
+    def __init__(self, binary, data_dir, port, cores=2, sets=(), command=()):
+        """`command` runs instead of the binary and is given its arguments."""
         command = [
-            binary, "serve", "--data-dir", data_dir, "--listen", f"127.0.0.1:{port}",
+            *(command or [binary]), "serve", "--data-dir", data_dir, "--listen", f"127.0.0.1:{port}",
             "--cores", str(cores), "--set", "log_format=human",
         ]
         for pair in sets:
             command += ["--set", pair]
         self.port = port
+        self.data_dir = data_dir
         self.log = []
         self.lines = []
         self.process = subprocess.Popen(

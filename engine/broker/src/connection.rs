@@ -52,6 +52,8 @@ pub struct Connection {
     pub parked_fetch: Option<Key>,
     /// The core it is about to move to; no further frame is read until it has.
     pub moving_to: Option<CoreId>,
+    /// It is not read because too many of its requests are under way.
+    pub paused: bool,
     /// Something was handed to the reactor and not yet to the kernel.
     pub unsent: bool,
     /// No answer leaves any more; the socket is being closed.

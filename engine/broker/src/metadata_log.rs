@@ -300,6 +300,7 @@ impl Shard {
             // Whoever waits here is told, and whoever polls finds the topic gone.
             let waiters = std::mem::take(&mut self.partitions[log.0 as usize].produce_waiters);
             for waiter in waiters {
+                self.unacknowledged_bytes -= waiter.bytes as usize;
                 self.produce_error(waiter.key, waiter.index, ErrorCode::UnknownTopicOrPartition);
                 self.finish_produce(waiter.key, out);
             }

@@ -62,6 +62,7 @@ pub struct ProduceWaiter {
     pub end: Offset,
     pub key: Key,
     pub index: u32,
+    pub bytes: u32,
 }
 
 /// A batch that is refused: the code and, where it helps, what is allowed.
@@ -101,10 +102,7 @@ pub fn check_batch(
     now: Now,
 ) -> Result<BatchHeader, Refusal> {
     let header = BatchHeader::parse(records).map_err(|error| match error {
-        BatchHeaderError::Truncated { have: 0, .. } => Refusal::new(
-            ErrorCode::InvalidRecord,
-            "a produce request carries exactly one record batch per partition, this one is empty",
-        ),
+        BatchHeaderError::Truncated { have: 0, .. } => empty_records(),
         BatchHeaderError::Magic(_) => Refusal::new(ErrorCode::InvalidRecord, error.to_string()),
         _ => Refusal::new(ErrorCode::CorruptMessage, error.to_string()),
     })?;
@@ -130,6 +128,14 @@ pub fn check_batch(
     check_fields(&header, version)?;
     check_timestamps(&header, config, now)?;
     Ok(header)
+}
+
+/// What a partition without a batch is told.
+pub(crate) fn empty_records() -> Refusal {
+    Refusal::new(
+        ErrorCode::InvalidRecord,
+        "a produce request carries exactly one record batch per partition, this one is empty",
+    )
 }
 
 fn check_fields(header: &BatchHeader, version: i16) -> Result<(), Refusal> {
@@ -243,7 +249,14 @@ impl Shard {
     }
 
     /// Settles or queues the result of an append that went through.
-    fn await_append(&mut self, log: LogId, key: Key, index: u32, appended: &Appended) {
+    fn await_append(
+        &mut self,
+        log: LogId,
+        key: Key,
+        index: u32,
+        appended: &Appended,
+        bytes: usize,
+    ) {
         let log_start = self.store.log_start(log).0;
         let durable = self.store.high_watermark(log) >= appended.next_offset;
         let Some(pending) = self.produces.get_mut(key) else {
@@ -260,14 +273,16 @@ impl Shard {
                 end: appended.next_offset,
                 key,
                 index,
+                bytes: bytes as u32,
             };
+            self.unacknowledged_bytes += bytes;
             self.partitions[log.0 as usize]
                 .produce_waiters
                 .push_back(waiter);
         }
     }
 
-    fn refuse_part(&mut self, key: Key, index: u32, refusal: Refusal) {
+    pub(crate) fn refuse_part(&mut self, key: Key, index: u32, refusal: Refusal) {
         let Some(pending) = self.produces.get_mut(key) else {
             return;
         };
@@ -293,7 +308,7 @@ impl Shard {
         records: &[u8],
     ) {
         match self.append_batch(now, log, config, version, records) {
-            Ok(appended) => self.await_append(log, key, index, &appended),
+            Ok(appended) => self.await_append(log, key, index, &appended, records.len()),
             Err(refusal) => {
                 tracing::debug!(code = refusal.code.kafka_name(), message = ?refusal.message,
                     "batch refused");
@@ -343,6 +358,7 @@ impl Shard {
                 break;
             }
             self.partitions[log.0 as usize].produce_waiters.pop_front();
+            self.unacknowledged_bytes -= waiter.bytes as usize;
             if let Some(pending) = self.produces.get_mut(waiter.key) {
                 pending.remaining -= 1;
             }
@@ -360,6 +376,7 @@ impl Shard {
                     .push_back(waiter);
                 continue;
             }
+            self.unacknowledged_bytes -= waiter.bytes as usize;
             let refusal = Refusal::new(
                 ErrorCode::KafkaStorageError,
                 "the disk is full; the broker takes records again as soon as there is room",

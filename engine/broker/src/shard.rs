@@ -30,7 +30,13 @@ use crate::produce::{PendingProduce, ProduceWaiter};
 use crate::producer_ids::ProducerIds;
 use crate::query::{Gather, PendingLookup, PendingTrim, QueryOrigin};
 use crate::slab::{Key, Slab};
+use highwater_wire::ApiKey;
 
+/// Produce requests are taken while fewer bytes than the tail cache divided by this wait for the
+/// disk. All append windows together grow to at most a quarter of it, too.
+const UNACKNOWLEDGED_SHARES: usize = 4;
+/// How long a core that could stop waits for what other cores owe its clients.
+const STOP_WAIT_MS: u64 = 500;
 /// Leader epoch of a partition before any election: a single node never changes it.
 pub const INITIAL_EPOCH: Epoch = Epoch(0);
 
@@ -138,8 +144,15 @@ pub struct Shard {
     pub(crate) counters: CoreCounters,
     counters_gathered: Vec<CoreCounters>,
     moving: Vec<ConnectionId>,
+    /// Bytes appended by requests that wait for the disk.
+    pub(crate) unacknowledged_bytes: usize,
+    unacknowledged_bytes_max: usize,
+    /// Connections whose produce requests wait until there are fewer.
+    deferred: Vec<ConnectionId>,
     events: Vec<StoreEvent>,
     stopping: bool,
+    /// The store has stopped; by then the core does too, whatever other cores still owe.
+    stop_by_ns: Option<u64>,
 }
 
 /// What recovery hands to a new shard.
@@ -158,6 +171,8 @@ impl Shard {
     /// A shard over what recovery found.
     #[must_use]
     pub fn new(parts: ShardParts, now: Now) -> Shard {
+        let cache_bytes = parts.node.config.tail_cache_mb << 20;
+        let unacknowledged_bytes_max = cache_bytes / UNACKNOWLEDGED_SHARES;
         let mut shard = Shard {
             core: parts.core,
             cores: parts.node.cores,
@@ -191,8 +206,12 @@ impl Shard {
             },
             counters_gathered: Vec::new(),
             moving: Vec::new(),
+            unacknowledged_bytes: 0,
+            unacknowledged_bytes_max,
+            deferred: Vec::new(),
             events: Vec::new(),
             stopping: false,
+            stop_by_ns: None,
         };
         for log in parts.logs {
             shard.note_partition(log);
@@ -217,7 +236,6 @@ impl Shard {
         let Some(connection) = self.connections.get_mut(&id) else {
             return;
         };
-        let was_full = connection.is_full();
         connection.fill(sequence, answer);
         while let Some(answer) = connection.pop_ready() {
             match answer {
@@ -235,7 +253,8 @@ impl Shard {
                 }
             }
         }
-        if was_full && !connection.is_full() && connection.moving_to.is_none() {
+        if connection.paused && !connection.is_full() && connection.moving_to.is_none() {
+            connection.paused = false;
             out.resume(id);
         }
     }
@@ -298,8 +317,8 @@ impl Shard {
                 self.wake_fetches(log, out);
             }
             StoreEvent::ShutdownComplete => {
-                tracing::info!(core = self.core.0, "stopped cleanly");
-                out.stop();
+                tracing::info!(core = self.core.0, "everything is on disk");
+                self.stop_by_ns = Some(now.plus_ms(STOP_WAIT_MS));
             }
             StoreEvent::Fatal { path, error } => {
                 // The state of the page or the device is unknown: go down and recover from disk.
@@ -356,6 +375,30 @@ impl Shard {
             self.counters.connections -= 1;
             tracing::debug!(from = self.core.0, to = target.0, "connection moves");
             out.hand_over(id, target, Message::Adopt(travelling));
+        }
+    }
+
+    /// Whether a produce request has to wait: the tail cache is for those that are being written,
+    /// and a producer that is faster than the disk is slowed down at its socket.
+    fn must_defer(&self, frame: &[u8]) -> bool {
+        self.unacknowledged_bytes > self.unacknowledged_bytes_max
+            && frame.starts_with(&(ApiKey::Produce as i16).to_be_bytes())
+    }
+
+    fn resume_deferred(&mut self, out: &mut Outbox<Message>) {
+        if self.unacknowledged_bytes <= self.unacknowledged_bytes_max / 2 {
+            self.deferred.drain(..).for_each(|id| out.resume(id));
+        }
+    }
+
+    /// Stops once every produce request is answered, or when other cores take too long.
+    fn stop_if_settled(&mut self, now: Now, out: &mut Outbox<Message>) {
+        if let Some(by_ns) = self.stop_by_ns
+            && (self.produces.is_empty() || now.reached(by_ns))
+        {
+            self.stop_by_ns = None;
+            tracing::info!(core = self.core.0, "stopped cleanly");
+            out.stop();
         }
     }
 
@@ -467,7 +510,12 @@ impl Service for Shard {
         out: &mut Outbox<Message>,
     ) -> FrameVerdict {
         if self.stopping {
-            return FrameVerdict::Close(CloseReason::new("the broker is stopping"));
+            // Answers under way still leave; then the sockets are shut.
+            return FrameVerdict::Pause;
+        }
+        if self.must_defer(frame.bytes()) {
+            self.deferred.push(connection);
+            return FrameVerdict::Defer;
         }
         if let Err(reason) = self.admit(now, connection, frame, out) {
             return FrameVerdict::Close(reason);
@@ -475,8 +523,11 @@ impl Service for Shard {
         if self.consider_steering(now, connection, out) {
             return FrameVerdict::Pause;
         }
-        match self.connections.get(&connection) {
-            Some(state) if state.is_full() => FrameVerdict::Pause,
+        match self.connections.get_mut(&connection) {
+            Some(state) if state.is_full() => {
+                state.paused = true;
+                FrameVerdict::Pause
+            }
             _ => FrameVerdict::Continue,
         }
     }
@@ -541,7 +592,7 @@ impl Service for Shard {
             .fetch_deadlines
             .peek()
             .map(|Reverse((deadline, _))| *deadline);
-        [fetch, self.store.next_deadline_ns()]
+        [fetch, self.store.next_deadline_ns(), self.stop_by_ns]
             .into_iter()
             .flatten()
             .min()
@@ -553,6 +604,8 @@ impl Service for Shard {
         if !self.moving.is_empty() {
             self.move_connections(out);
         }
+        self.resume_deferred(out);
+        self.stop_if_settled(now, out);
     }
 
     fn on_shutdown(&mut self, now: Now, out: &mut Outbox<Message>) {

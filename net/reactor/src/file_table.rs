@@ -44,7 +44,10 @@ impl Entry {
     fn open_by_name(&self, write: bool, flags: libc::c_int) -> io::Result<std::fs::File> {
         let mut options = OpenOptions::new();
         options.read(true).write(write).custom_flags(flags);
-        let missing = |result: &io::Result<_>| matches!(result, Err(error) if error.kind() == io::ErrorKind::NotFound);
+        let missing = |result: &io::Result<_>| {
+            let kind = result.as_ref().err().map(io::Error::kind);
+            kind == Some(io::ErrorKind::NotFound)
+        };
         let mut opened = options.open(&self.path);
         if let Some(former) = self.former.as_ref().filter(|_| missing(&opened)) {
             opened = options.open(former);

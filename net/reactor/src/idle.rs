@@ -9,6 +9,7 @@ use std::rc::Rc;
 use crate::clock::now;
 use crate::config::Idle;
 use crate::core_loop::Core;
+use crate::parking::Parking;
 use crate::service::Service;
 use crate::signal::yield_now;
 
@@ -18,6 +19,7 @@ pub(crate) async fn run<S: Service>(core: Rc<Core<S>>) {
         Idle::Spin => u64::MAX,
         Idle::Adaptive { spin_us } => spin_us.saturating_mul(1000),
     };
+    let mut parking = Parking::new().expect("an eventfd can be made");
     loop {
         core.idle.wait().await;
         while core.durable_in_flight.get() == 0 && !core.stopped.get() {
@@ -25,13 +27,10 @@ pub(crate) async fn run<S: Service>(core: Rc<Core<S>>) {
             if current.saturating_sub(core.last_activity_ns.get()) >= spin_ns {
                 break;
             }
-            // The runtime looks at its timers only when it parks.
-            if current >= core.armed_deadline_ns.get() {
-                core.timer.set();
-            }
             if core.mail_waits.get() {
                 core.turn.set();
             }
+            parking.pass_by(current).await;
             yield_now().await;
         }
     }

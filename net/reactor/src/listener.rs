@@ -84,8 +84,12 @@ fn deal<S: Service>(core: &Rc<Core<S>>, to: CoreId, socket: Socket) {
     if to == core.id {
         turn::open_connection(core, socket, None);
     } else {
-        core.post.borrow_mut().send(to, Envelope::Accepted(socket));
-        core.post.borrow_mut().flush();
+        let mut post = core.post.borrow_mut();
+        post.send(to, Envelope::Accepted(socket));
+        if !post.flush() {
+            core.mail_waits.set(true);
+            core.turn.set();
+        }
     }
 }
 

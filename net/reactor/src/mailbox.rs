@@ -5,7 +5,7 @@
 //! eventfd. The sender pushes, then looks at `waiting`. Both with sequentially consistent fences in
 //! between, so that either the receiver sees the message or the sender sees the flag.
 
-use std::cell::UnsafeCell;
+use std::cell::{Cell, UnsafeCell};
 use std::collections::VecDeque;
 use std::io;
 use std::mem::MaybeUninit;
@@ -276,13 +276,23 @@ impl<T> Post<T> {
 /// The receiving ends of one core.
 pub(crate) struct Inbox<T> {
     incoming: Vec<Arc<Ring<T>>>,
+    /// Whose turn it is.
+    next: Cell<usize>,
     pub doorbell: Arc<Doorbell>,
 }
 
 impl<T> Inbox<T> {
-    /// The next message of any core, those of one core in order.
+    /// The next message of any core, those of one core in order, the cores in turn.
     pub fn receive(&self) -> Option<T> {
-        self.incoming.iter().find_map(|ring| ring.pop())
+        let count = self.incoming.len();
+        for _ in 0..count {
+            let at = self.next.get();
+            self.next.set((at + 1) % count);
+            if let Some(message) = self.incoming[at].pop() {
+                return Some(message);
+            }
+        }
+        None
     }
 
     pub fn is_empty(&self) -> bool {
@@ -319,6 +329,7 @@ pub(crate) fn mailboxes<T>(cores: usize) -> io::Result<Vec<(Post<T>, Inbox<T>)>>
                 Post { outgoing },
                 Inbox {
                     incoming,
+                    next: Cell::new(0),
                     doorbell: Arc::clone(&doorbells[core]),
                 },
             )

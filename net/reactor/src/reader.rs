@@ -83,6 +83,10 @@ async fn run<S: Service>(
     }
     connection.ended.set(true);
     connection.writer.set();
+    // The writer sees it at the end of what it waits for, a shut socket or a page.
+    while connection.writer_busy.get() {
+        connection.reader.wait().await;
+    }
     drop(stream);
 }
 
@@ -128,10 +132,14 @@ async fn frames<S: Service>(
         };
         let verdict =
             core.step(|service, now, out| service.on_frame(now, connection.id, &input, out));
+        if verdict == FrameVerdict::Defer {
+            connection.paused.set(true);
+            continue;
+        }
         buffer.consume(frame);
         match verdict {
             FrameVerdict::Continue => {}
-            FrameVerdict::Pause => connection.paused.set(true),
+            FrameVerdict::Pause | FrameVerdict::Defer => connection.paused.set(true),
             FrameVerdict::Close(reason) => {
                 tracing::info!(peer = %connection.info.peer, %reason, "closing a connection");
                 core.outbox(|out| out.close(connection.id, reason));

@@ -12,17 +12,21 @@ use highwater_base::CoreId;
 use monoio::{IoUringDriver, RuntimeBuilder};
 
 use crate::blocking::{self, BlockingHandle};
-use crate::config::{Deal, Idle, ReactorConfig};
+use crate::config::{Deal, ReactorConfig};
 use crate::core_loop::Core;
 use crate::listener::Bound;
 use crate::mailbox::{
     CONTROL_COUNTERS, CONTROL_SHUTDOWN, Doorbell, Envelope, Inbox, Post, mailboxes,
 };
+use crate::parking::Parking;
 use crate::service::{Service, UserSignal};
-use crate::{disk, idle, listener, signal, timer, turn};
+use crate::{descriptors, disk, idle, listener, signal, timer, turn};
 
 /// Entries of a core's submission queue.
 const RING_ENTRIES: u32 = 4096;
+/// Mail taken before the turn ends and other tasks run: a core that is sent more than it can do
+/// must still get to answering.
+const ENVELOPES_IN_A_ROW_MAX: usize = 1024;
 /// How long a stopping core waits for answers to leave.
 const LINGER: Duration = Duration::from_secs(1);
 
@@ -79,7 +83,7 @@ pub fn run<S: Service>(
     make: impl Fn(CoreId) -> Result<S, String> + Send + Sync + 'static,
     ready: impl FnOnce(&[SocketAddr]) + Send,
 ) -> Result<(), ReactorError> {
-    raise_file_limit();
+    let config = descriptors::fit(config, descriptors::raise_limit());
     abort_on_panic();
     let signals = SignalFd::new().map_err(system("signalfd"))?;
     let ended = Arc::new(Doorbell::new().map_err(system("eventfd"))?);
@@ -193,16 +197,9 @@ fn core_thread<S: Service>(seed: Seed<S::Message>, make: &dyn Fn(CoreId) -> Resu
         return;
     };
     let mut ring = io_uring::IoUring::builder();
-    match seed.config.idle {
-        // Completions run when the core waits: the cheapest way when it sleeps anyway.
-        Idle::Sleep => {
-            ring.setup_single_issuer().setup_defer_taskrun();
-        }
-        // Polling without waiting needs completions to run on any entry into the kernel.
-        Idle::Spin | Idle::Adaptive { .. } => {
-            ring.setup_single_issuer().setup_coop_taskrun();
-        }
-    }
+    // Completions run on any entry into the kernel. With DEFER_TASKRUN they would wait for the core
+    // to park, and a core with a task that is always ready does not.
+    ring.setup_single_issuer().setup_coop_taskrun();
     let mut runtime = RuntimeBuilder::<IoUringDriver>::new()
         .uring_builder(ring)
         .with_entries(RING_ENTRIES)
@@ -267,11 +264,15 @@ async fn read_mail<S: Service>(core: Rc<Core<S>>, inbox: Inbox<Envelope<S::Messa
         .reader()
         .expect("a descriptor for the doorbell");
     let bell = monoio::fs::File::from_std(bell.into()).expect("an eventfd is a file");
+    let mut parking = Parking::new().expect("an eventfd can be made");
     let mut counter = vec![0u8; 8];
     let mut completions = Vec::new();
     loop {
         let mut busy = false;
-        while let Some(envelope) = inbox.receive() {
+        for _ in 0..ENVELOPES_IN_A_ROW_MAX {
+            let Some(envelope) = inbox.receive() else {
+                break;
+            };
             busy = true;
             receive(&core, envelope);
         }
@@ -292,6 +293,7 @@ async fn read_mail<S: Service>(core: Rc<Core<S>>, inbox: Inbox<Envelope<S::Messa
         if busy || control != 0 {
             // Others first: what arrives meanwhile is taken in the next round.
             signal::yield_now().await;
+            parking.pass_by(core.last_activity_ns.get()).await;
             continue;
         }
         inbox.doorbell.prepare_to_wait();
@@ -332,21 +334,6 @@ fn abort_on_panic() {
         print(info);
         std::process::abort();
     }));
-}
-
-/// Uses as many descriptors as the system allows.
-fn raise_file_limit() {
-    let mut limit = libc::rlimit {
-        rlim_cur: 0,
-        rlim_max: 0,
-    };
-    // SAFETY: the struct lives for both calls.
-    unsafe {
-        if libc::getrlimit(libc::RLIMIT_NOFILE, &mut limit) == 0 {
-            limit.rlim_cur = limit.rlim_max;
-            libc::setrlimit(libc::RLIMIT_NOFILE, &limit);
-        }
-    }
 }
 
 /// SIGTERM, SIGINT and SIGUSR1 as a descriptor; blocked in every thread started afterwards.

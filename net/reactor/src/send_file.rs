@@ -26,6 +26,9 @@ const READ_AHEAD_BYTES: u64 = 4 * 1024 * 1024;
 /// Pages asked for by one call on a running window: asking costs about 0.2 ms per MiB (allocating
 /// pages and submitting the reads), during which the core does nothing else.
 const READ_AHEAD_STEP_BYTES: u64 = 512 * 1024;
+/// Bytes of one call: the kernel silently cuts it to the device's `read_ahead_kb` or its largest
+/// request, whichever is more; 128 KiB is the default of the first.
+const WILL_NEED_BYTES: u64 = 128 * 1024;
 /// Bytes sent in a row before other connections get their turn.
 const FAIR_BYTES: usize = 1024 * 1024;
 
@@ -96,14 +99,17 @@ impl Sender {
         if is_resident(file, from) && is_resident(file, upto - 1) {
             return;
         }
-        // SAFETY: no memory is involved.
-        unsafe {
-            libc::posix_fadvise(
-                file,
-                from as libc::off_t,
-                (upto - from) as libc::off_t,
-                libc::POSIX_FADV_WILLNEED,
-            );
+        for piece in (from..upto).step_by(WILL_NEED_BYTES as usize) {
+            let len = WILL_NEED_BYTES.min(upto - piece);
+            // SAFETY: no memory is involved.
+            unsafe {
+                libc::posix_fadvise(
+                    file,
+                    piece as libc::off_t,
+                    len as libc::off_t,
+                    libc::POSIX_FADV_WILLNEED,
+                );
+            }
         }
     }
 

@@ -48,6 +48,8 @@ pub enum FrameVerdict {
     Continue,
     /// Read no further frame until `Outbox::resume`.
     Pause,
+    /// Not now: the same frame again after `Outbox::resume`.
+    Defer,
     /// Close once what is queued has been sent.
     Close(CloseReason),
 }

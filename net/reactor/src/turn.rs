@@ -9,7 +9,7 @@ use crate::mailbox::Envelope;
 use crate::outbox::{Command, SendPiece};
 use crate::reader;
 use crate::service::{ConnectionId, Service};
-use crate::writer;
+use crate::{timer, writer};
 
 /// How long a turn with mail that did not fit its ring waits for another input.
 const MAIL_RETRY: Duration = Duration::from_millis(1);
@@ -32,7 +32,7 @@ pub(crate) async fn run<S: Service>(core: Rc<Core<S>>) {
             core.stop.set();
             return;
         }
-        rearm_timer(&core);
+        timer::rearm(&core);
         core.idle.set();
     }
 }
@@ -129,14 +129,6 @@ fn carry_out<S: Service>(
         Command::Stop => {
             core.stopped.set(true);
         }
-    }
-}
-
-/// Wakes the timer task when the service wants to be called earlier than it is armed for.
-fn rearm_timer<S: Service>(core: &Core<S>) {
-    let wanted = core.service(Service::next_deadline_ns).unwrap_or(u64::MAX);
-    if wanted < core.armed_deadline_ns.get() {
-        core.timer.set();
     }
 }
 

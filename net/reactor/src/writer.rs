@@ -7,7 +7,8 @@
 
 use std::collections::VecDeque;
 use std::io;
-use std::os::fd::{FromRawFd, RawFd};
+use std::mem::ManuallyDrop;
+use std::os::fd::{FromRawFd, IntoRawFd, RawFd};
 use std::rc::Rc;
 
 use monoio::net::TcpStream;
@@ -168,21 +169,19 @@ fn send_gathered(fd: RawFd, queue: &VecDeque<SendPiece>, skip: usize) -> io::Res
 
 /// The writer task: waits for room in the socket, sends files.
 async fn run<S: Service>(core: Rc<Core<S>>, connection: Rc<Connection<S::Message>>) {
-    // A duplicate of its own to wait on, so that the reader may close when it likes.
-    // SAFETY: the descriptor is open: the reader has not ended, or `dup` fails.
-    let duplicate = unsafe { libc::dup(connection.fd) };
-    if duplicate < 0 || connection.ended.get() {
-        return;
+    if connection.ended.get() {
+        return let_go(&core, &connection);
     }
-    // SAFETY: just made, owned by nobody else.
-    let stream = unsafe { std::net::TcpStream::from_raw_fd(duplicate) };
-    let Ok(stream) = TcpStream::from_std(stream) else {
-        return;
-    };
+    // A second view of the reader's descriptor, to wait on: the reader closes it only when this task
+    // is not busy any more, and the view never does.
+    // SAFETY: the descriptor is open, and `view` is let go without closing it.
+    let stream = unsafe { std::net::TcpStream::from_raw_fd(connection.fd) };
+    let view = TcpStream::from_std(stream).expect("the ring knows every descriptor");
+    let view = ManuallyDrop::new(view);
     let mut sender = send_file::Sender::default();
     while !connection.ended.get() {
         connection.writer_busy.set(true);
-        let result = send_all(&core, &connection, &stream, duplicate, &mut sender).await;
+        let result = send_all(&core, &connection, &view, &mut sender).await;
         connection.writer_busy.set(false);
         if connection.ended.get() {
             break;
@@ -194,13 +193,14 @@ async fn run<S: Service>(core: Rc<Core<S>>, connection: Rc<Connection<S::Message
         connection.writer.wait().await;
     }
     let_go(&core, &connection);
+    let _ = ManuallyDrop::into_inner(view).into_raw_fd();
+    connection.reader.set();
 }
 
 async fn send_all<S: Service>(
     core: &Rc<Core<S>>,
     connection: &Connection<S::Message>,
     stream: &TcpStream,
-    fd: RawFd,
     sender: &mut send_file::Sender,
 ) -> io::Result<()> {
     while !connection.ended.get() {
@@ -222,7 +222,7 @@ async fn send_all<S: Service>(
                 let done = connection.sent.get();
                 let range = offset + done as u64..offset + len as u64;
                 let count = sender
-                    .send(&source, fd, stream, range, readable_end)
+                    .send(&source, connection.fd, stream, range, readable_end)
                     .await?;
                 connection
                     .queued_bytes

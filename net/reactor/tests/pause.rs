@@ -36,6 +36,54 @@ impl Script for Pauses {
     }
 }
 
+/// Echoes, but not `work` as long as it is not `free`.
+#[derive(Default)]
+struct Defers {
+    free: bool,
+    waiting: Vec<ConnectionId>,
+}
+
+impl Script for Defers {
+    type Message = ();
+
+    fn frame(
+        &mut self,
+        from: ConnectionId,
+        frame: &Frame<'_>,
+        out: &mut Outbox<()>,
+    ) -> FrameVerdict {
+        match frame.bytes() {
+            b"work" if !self.free => {
+                self.waiting.push(from);
+                return FrameVerdict::Defer;
+            }
+            b"free" => {
+                self.free = true;
+                self.waiting.drain(..).for_each(|id| out.resume(id));
+            }
+            _ => {}
+        }
+        answer(out, from, frame.bytes());
+        FrameVerdict::Continue
+    }
+}
+
+#[test]
+fn a_deferred_frame_comes_again_before_those_behind_it() {
+    let node = Node::start(1, |_| Defers::default());
+    let mut deferred = node.client(0);
+    let mut other = node.client(0);
+    deferred.send_raw(&[framed(b"first"), framed(b"work"), framed(b"last")].concat());
+    assert_eq!(deferred.receive(), b"first");
+    round_trips(&mut other, 20);
+    assert_silent(&deferred);
+    other.send(b"free");
+    assert_eq!(other.receive(), b"free");
+    assert_eq!(deferred.receive(), b"work");
+    assert_eq!(deferred.receive(), b"last");
+    node.stop();
+}
+
 /// Shows that the client has nothing to read yet.
 fn assert_silent(client: &Client) {
     client.0.set_nonblocking(true).expect("a flag");

@@ -40,6 +40,42 @@ impl Script for Waits {
     }
 }
 
+/// Never satisfied: its deadline stays in the past.
+struct Overdue;
+
+impl Script for Overdue {
+    type Message = ();
+
+    fn frame(
+        &mut self,
+        from: ConnectionId,
+        frame: &Frame<'_>,
+        out: &mut Outbox<()>,
+    ) -> FrameVerdict {
+        answer(out, from, frame.bytes());
+        FrameVerdict::Continue
+    }
+
+    fn deadline_ns(&self) -> Option<u64> {
+        Some(1)
+    }
+}
+
+/// What broke: timer and turn woke each other without end, and a core that sleeps got no completion
+/// any more.
+#[test]
+fn a_deadline_that_stays_in_the_past_stops_nothing() {
+    for idle in [Idle::Sleep, Idle::Adaptive { spin_us: 100 }, Idle::Spin] {
+        let node = Node::start_with(1, |config| config.idle = idle, |_| Overdue);
+        let mut client = node.client(0);
+        for _ in 0..20 {
+            client.send(b"ping");
+            assert_eq!(client.receive(), b"ping");
+        }
+        node.stop();
+    }
+}
+
 #[test]
 fn deadlines_are_kept() {
     for idle in [Idle::Sleep, Idle::Adaptive { spin_us: 100 }, Idle::Spin] {

@@ -11,7 +11,7 @@ use super::{Request, as_code};
 use crate::connection::Answer;
 use crate::message::{Message, ProducePart, ProduceResult};
 use crate::partition_table::Owner;
-use crate::produce::{PendingProduce, ProduceOrigin, TopicSpan};
+use crate::produce::{PendingProduce, ProduceOrigin, TopicSpan, empty_records};
 use crate::shard::Shard;
 use crate::slab::Key;
 
@@ -66,6 +66,11 @@ impl Shard {
                 index += 1;
             }
         }
+        if decoded.acks == 0 && forwards.is_empty() {
+            // There is nothing to wait for: the slot is settled, errors come later. What other cores
+            // take keeps its slot until they have, so that they are not sent without end.
+            self.complete(request.connection, request.sequence, Answer::Silence, out);
+        }
         for (core, parts) in forwards {
             out.mail(
                 core,
@@ -74,10 +79,6 @@ impl Shard {
                     parts,
                 },
             );
-        }
-        if decoded.acks == 0 {
-            // There is nothing to wait for: the slot is settled, errors come later.
-            self.complete(request.connection, request.sequence, Answer::Silence, out);
         }
         self.finish_produce(key, out);
         Ok(())
@@ -115,7 +116,12 @@ impl Shard {
             self.produce_error(key, index, code);
             return;
         };
+        // Null is allowed by the schema; it is as wrong as an empty batch.
         let records = partition.records.unwrap_or_default();
+        if records.is_empty() {
+            self.refuse_part(key, index, empty_records());
+            return;
+        }
         let bytes = records.len() as u64;
         match entry.owner(partition.index, self.cores) {
             None => self.produce_error(key, index, ErrorCode::UnknownTopicOrPartition),
@@ -179,6 +185,7 @@ impl Shard {
                 let reason = format!("produce with acks=0: {}", failed.error.kafka_name());
                 out.close(connection, CloseReason::new(reason));
             }
+            self.complete(connection, sequence, Answer::Silence, out);
             return;
         }
         let mut bytes = out.take_bytes();
