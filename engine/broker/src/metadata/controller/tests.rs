@@ -187,3 +187,124 @@ fn a_failed_log_write_is_told_and_leaves_nothing() {
     assert_eq!(code(&outcome[0]), ErrorCode::KafkaStorageError);
     assert!(matches!(controller.step(&image), Step::Idle));
 }
+
+#[test]
+fn a_name_given_twice_is_refused_in_every_place() {
+    let (mut controller, mut image) = controller();
+    let topics = vec![
+        new_topic("a", 1),
+        new_topic("twice", 1),
+        new_topic("twice", 2),
+    ];
+    let outcome = run(&mut controller, &mut image, create(topics));
+    let refused = ErrorCode::InvalidRequest;
+    let codes: Vec<ErrorCode> = outcome.iter().map(code).collect();
+    assert_eq!(codes, [ErrorCode::None, refused, refused]);
+    let grow = Change::CreatePartitions {
+        topics: vec![("a".to_string(), 2, None), ("a".to_string(), 3, None)],
+        validate_only: false,
+    };
+    let outcome = run(&mut controller, &mut image, grow);
+    assert_eq!(
+        outcome.iter().map(code).collect::<Vec<_>>(),
+        [refused, refused]
+    );
+    let id = image.topic_by_name("a").expect("created").id;
+    let delete = Change::DeleteTopics {
+        topics: vec![TopicRef::Name("a".to_string()), TopicRef::Id(id)],
+    };
+    let outcome = run(&mut controller, &mut image, delete);
+    assert_eq!(
+        outcome.iter().map(code).collect::<Vec<_>>(),
+        [refused, refused]
+    );
+    assert_eq!(image.topic_by_name("a").expect("still there").partitions, 1);
+}
+
+#[test]
+fn a_resource_altered_twice_in_one_request_keeps_its_configuration() {
+    let (mut controller, mut image) = controller();
+    run(&mut controller, &mut image, create(vec![new_topic("a", 1)]));
+    let set = |operations: &[(&str, &str)]| ConfigChange {
+        topic: "a".to_string(),
+        operations: operations
+            .iter()
+            .map(|(name, value)| {
+                let value = Some(value.to_string());
+                (name.to_string(), ConfigOperation::Set, value)
+            })
+            .collect(),
+        replace: false,
+    };
+    let twice = Change::Configure {
+        changes: vec![set(&[("retention.ms", "5")]), set(&[("segment.ms", "7")])],
+        validate_only: false,
+    };
+    let outcome = run(&mut controller, &mut image, twice);
+    let refused = ErrorCode::InvalidRequest;
+    let codes: Vec<ErrorCode> = outcome.iter().map(code).collect();
+    assert_eq!(codes, [refused, refused]);
+    let key_twice = Change::Configure {
+        changes: vec![set(&[("retention.ms", "5"), ("retention.ms", "6")])],
+        validate_only: false,
+    };
+    let outcome = run(&mut controller, &mut image, key_twice);
+    assert_eq!(code(&outcome[0]), refused);
+    assert!(
+        image
+            .topic_by_name("a")
+            .expect("exists")
+            .overrides
+            .is_empty()
+    );
+}
+
+#[test]
+fn the_partitions_of_one_request_add_up_to_the_limit() {
+    let (mut controller, mut image) = controller();
+    let topics = vec![new_topic("a", 1), new_topic("b", 1)];
+    run(&mut controller, &mut image, create(topics));
+    let grow = Change::CreatePartitions {
+        topics: vec![("a".to_string(), 600, None), ("b".to_string(), 600, None)],
+        validate_only: false,
+    };
+    let outcome = run(&mut controller, &mut image, grow);
+    let codes: Vec<ErrorCode> = outcome.iter().map(code).collect();
+    assert_eq!(codes, [ErrorCode::None, ErrorCode::PolicyViolation]);
+    // What is refused takes no room from what follows it.
+    let topics = vec![
+        new_topic("c", 900),
+        NewTopic {
+            configs: vec![("no.such.key".to_string(), Some("1".to_string()))],
+            ..new_topic("d", 300)
+        },
+        new_topic("e", 300),
+    ];
+    let outcome = run(&mut controller, &mut image, create(topics));
+    let codes: Vec<ErrorCode> = outcome.iter().map(code).collect();
+    assert_eq!(
+        codes,
+        [
+            ErrorCode::PolicyViolation,
+            ErrorCode::InvalidConfig,
+            ErrorCode::None
+        ]
+    );
+    assert_eq!(image.partition_count(), 901);
+}
+
+#[test]
+fn a_request_with_many_names_is_decided_in_little_time() {
+    // Comparing every name with every other would not come to an end here.
+    const NAMES: usize = 200_000;
+    let (mut controller, mut image) = controller();
+    let names = (0..NAMES).map(|at| new_topic(&format!("{at:0200}"), 0));
+    let outcome = run(&mut controller, &mut image, create(names.collect()));
+    assert_eq!(outcome.len(), NAMES);
+    let topics = (0..NAMES).map(|at| (format!("{at:0200}"), 0, None));
+    let grow = Change::CreatePartitions {
+        topics: topics.collect(),
+        validate_only: false,
+    };
+    assert_eq!(run(&mut controller, &mut image, grow).len(), NAMES);
+}
