@@ -100,6 +100,8 @@ error_codes! {
     InvalidTransactionTimeout = 50,
         "the transaction timeout exceeds what the broker allows",
         "INVALID_TRANSACTION_TIMEOUT";
+    TransactionalIdAuthorizationFailed = 53,
+        "transactional id authorisation failed", "TRANSACTIONAL_ID_AUTHORIZATION_FAILED";
     OperationNotAttempted = 55,
         "the operation was not attempted because another of the request failed",
         "OPERATION_NOT_ATTEMPTED";
