@@ -20,6 +20,8 @@ use super::{METADATA_TOPIC, METADATA_TOPIC_ID};
 
 /// Changes that may wait; beyond it a client is told to retry.
 pub const CHANGES_QUEUED_MAX: usize = 10_000;
+/// Brokers of a refused assignment that its message names.
+const BROKERS_QUOTED_MAX: usize = 8;
 /// Producer ids handed to a core at a time (Kafka's block size).
 pub const PRODUCER_ID_BLOCK: i64 = 1000;
 
@@ -140,10 +142,12 @@ struct InFlight {
     cores_to_apply: usize,
 }
 
-/// Defaults for topics whose creator left them open.
-#[derive(Clone, Copy, Debug)]
+/// Who this node is, what it may hold, and defaults for topics whose creator left them open.
+#[derive(Clone, Debug)]
 pub struct ControllerConfig {
-    pub node_id: i32,
+    /// The broker ids clients are told of: the node's, or in direct mode those of its cores in
+    /// the cores' order.
+    pub broker_ids: Vec<i32>,
     pub num_partitions: i32,
     pub cores: usize,
     pub topics_max: usize,
@@ -314,6 +318,7 @@ impl Controller {
                 let overrides = check_configs(&topic.configs, image)?;
                 added += partitions as usize;
                 let topic_id = self.new_topic_id(image);
+                *slot = self.first_slot(topic, *slot);
                 records.push(MetadataRecord::Topic {
                     topic_id: topic_id.0,
                     name: topic.name.clone(),
@@ -329,6 +334,21 @@ impl Controller {
                 })
             })
             .collect()
+    }
+
+    /// The core slot, `next` or soon after it, that puts a topic's first partition where its
+    /// assignment wants it. The others follow round the cores whatever they were assigned to: all
+    /// ids are this node, and metadata says which core leads.
+    fn first_slot(&self, topic: &NewTopic, next: u32) -> u32 {
+        let wanted = topic.assignments.iter().find(|(index, _)| *index == 0);
+        let core = wanted
+            .and_then(|(_, brokers)| brokers.first())
+            .filter(|_| self.config.broker_ids.len() > 1)
+            .and_then(|wanted| self.config.broker_ids.iter().position(|id| id == wanted));
+        let Some(core) = core else { return next };
+        let cores = self.config.cores as u32;
+        let ahead = (core as u32 + cores - next % cores) % cores;
+        next.wrapping_add(ahead)
     }
 
     /// Whether the node holds so much more than it does.
@@ -407,14 +427,18 @@ impl Controller {
     }
 
     fn check_brokers(&self, index: i32, brokers: &[i32]) -> Result<(), ChangeError> {
-        if brokers == [self.config.node_id] {
+        if let [broker] = brokers
+            && self.config.broker_ids.contains(broker)
+        {
             return Ok(());
         }
+        let named = &brokers[..brokers.len().min(BROKERS_QUOTED_MAX)];
         refuse(
             ErrorCode::InvalidReplicaAssignment,
             format!(
-                "partition {index} is assigned to brokers {brokers:?}; allowed is [{}]",
-                self.config.node_id
+                "partition {index} is assigned to {} brokers, {named:?}; allowed is one of {:?}",
+                brokers.len(),
+                self.config.broker_ids
             ),
         )
     }

@@ -7,8 +7,12 @@ const ORIGIN: Origin = Origin {
 };
 
 fn controller() -> (Controller, Image) {
+    controller_of(&[1])
+}
+
+fn controller_of(broker_ids: &[i32]) -> (Controller, Image) {
     let config = ControllerConfig {
-        node_id: 1,
+        broker_ids: broker_ids.to_vec(),
         num_partitions: 4,
         cores: 2,
         topics_max: 100,
@@ -307,4 +311,37 @@ fn a_request_with_many_names_is_decided_in_little_time() {
         validate_only: false,
     };
     assert_eq!(run(&mut controller, &mut image, grow).len(), NAMES);
+}
+
+#[test]
+fn direct_mode_takes_assignments_to_the_brokers_it_shows() {
+    let (mut controller, mut image) = controller_of(&[1000, 1001]);
+    let assigned = |name: &str, brokers: &[i32]| NewTopic {
+        assignments: (0..).zip(brokers).map(|(at, id)| (at, vec![*id])).collect(),
+        ..new_topic(name, -1)
+    };
+    let topics = vec![
+        assigned("on-1", &[1001]),
+        assigned("also-on-1", &[1001, 1000]),
+        assigned("on-0", &[1000]),
+        assigned("both-on-1", &[1001, 1001]),
+        assigned("nowhere", &[1]),
+    ];
+    let outcome = run(&mut controller, &mut image, create(topics));
+    let codes: Vec<ErrorCode> = outcome.iter().map(code).collect();
+    assert_eq!(codes[..4], [ErrorCode::None; 4]);
+    assert_eq!(codes[4], ErrorCode::InvalidReplicaAssignment);
+    let first_core = |name: &str| {
+        let topic = image.topic_by_name(name).expect("created");
+        topic.core_of(0, 2)
+    };
+    assert_eq!(first_core("on-1"), CoreId(1));
+    assert_eq!(first_core("also-on-1"), CoreId(1));
+    assert_eq!(first_core("on-0"), CoreId(0));
+    let grow = Change::CreatePartitions {
+        topics: vec![("on-1".to_string(), 2, Some(vec![vec![1000]]))],
+        validate_only: false,
+    };
+    let outcome = run(&mut controller, &mut image, grow);
+    assert_eq!(code(&outcome[0]), ErrorCode::None);
 }
