@@ -13,6 +13,7 @@ use highwater_wire::{Array, DecodeError};
 
 use super::alter_configs::{RESOURCE_BROKER, RESOURCE_TOPIC};
 use super::{Request, as_code};
+use crate::answer_text::shortened;
 use crate::config::topic::{self, ConfigType};
 use crate::message::Message;
 use crate::shard::Shard;
@@ -154,17 +155,22 @@ impl Shard {
     /// What is known of one resource; `room` is how many more fit the answer.
     fn describe(&self, asked: &Asked<'_>, room: usize) -> Resource {
         let mut found = match asked.resource_type {
-            RESOURCE_TOPIC | RESOURCE_BROKER if room == 0 => Resource::refused(format!(
-                "one answer holds the configurations of {RESOURCES_PER_ANSWER_MAX} resources; ask \
-                 for the others in a further request"
-            )),
+            RESOURCE_TOPIC | RESOURCE_BROKER if room == 0 => {
+                let message = format!(
+                    "one answer holds the configurations of {RESOURCES_PER_ANSWER_MAX} resources; \
+                     ask for the others in a further request"
+                );
+                Resource::refused(ErrorCode::InvalidRequest, message)
+            }
             RESOURCE_TOPIC => self.topic_entries(asked.name),
             // No name means settings of the whole cluster changed at run time; there are none.
             RESOURCE_BROKER if asked.name.is_empty() => Resource::described(Vec::new()),
             RESOURCE_BROKER => self.broker_entries(asked.name),
-            other => Resource::refused(format!(
-                "resource type {other}; allowed are 2 (topic) and 4 (broker)"
-            )),
+            other => {
+                let message =
+                    format!("resource type {other}; allowed are 2 (topic) and 4 (broker)");
+                Resource::refused(ErrorCode::InvalidRequest, message)
+            }
         };
         found.keep(&asked.keys);
         found
@@ -172,11 +178,8 @@ impl Shard {
 
     fn topic_entries(&self, name: &str) -> Resource {
         let Some(topic) = self.image.topic_by_name(name) else {
-            return Resource {
-                error: ErrorCode::UnknownTopicOrPartition,
-                message: Some(format!("topic '{name}' does not exist")),
-                entries: Vec::new(),
-            };
+            let message = format!("topic '{name}' does not exist");
+            return Resource::refused(ErrorCode::UnknownTopicOrPartition, message);
         };
         let entries = topic::KEYS
             .iter()
@@ -221,7 +224,8 @@ impl Shard {
             .iter()
             .any(|broker| broker.id.to_string() == name);
         if !known {
-            return Resource::refused(format!("there is no broker {name:?}"));
+            let message = format!("there is no broker {name:?}");
+            return Resource::refused(ErrorCode::InvalidRequest, message);
         }
         let config = &self.node.config;
         let (host, port) = &self.node.advertised;
@@ -348,10 +352,10 @@ impl Resource {
         }
     }
 
-    fn refused(message: String) -> Resource {
+    fn refused(error: ErrorCode, message: String) -> Resource {
         Resource {
-            error: ErrorCode::InvalidRequest,
-            message: Some(message),
+            error,
+            message: Some(shortened(message)),
             entries: Vec::new(),
         }
     }
@@ -452,6 +456,25 @@ mod tests {
         assert_eq!(names, ["a", "b"]);
         assert_eq!(kept(&asked[0].keys), ["retention.ms", "segment.ms"]);
         assert_eq!(kept(&asked[1].keys).len(), topic::KEYS.len());
+    }
+
+    #[test]
+    fn a_refusal_that_quotes_a_long_name_fits_its_answer() {
+        let name = "x".repeat(32_767);
+        let refused = Resource::refused(ErrorCode::InvalidRequest, format!("no broker {name}"));
+        let result = DescribeConfigsResult {
+            error_message: refused.message.as_deref(),
+            resource_name: &name,
+            ..Default::default()
+        };
+        let results = [result];
+        let response = DescribeConfigsResponse {
+            results: Array::from(&results),
+            ..Default::default()
+        };
+        for version in 1..=4 {
+            response.encode(version, &mut Vec::new()).expect("fits");
+        }
     }
 
     #[test]

@@ -17,6 +17,7 @@ use self::configure::{check_configs, configure};
 use super::image::{Image, Topic};
 use super::record::MetadataRecord;
 use super::{METADATA_TOPIC, METADATA_TOPIC_ID};
+use crate::answer_text::shortened;
 
 /// Changes that may wait; beyond it a client is told to retry.
 pub const CHANGES_QUEUED_MAX: usize = 10_000;
@@ -166,7 +167,7 @@ pub struct Controller {
 fn refuse<T>(code: ErrorCode, message: impl Into<String>) -> Result<T, ChangeError> {
     Err(ChangeError {
         code,
-        message: message.into(),
+        message: shortened(message.into()),
     })
 }
 

@@ -345,3 +345,38 @@ fn direct_mode_takes_assignments_to_the_brokers_it_shows() {
     let outcome = run(&mut controller, &mut image, grow);
     assert_eq!(code(&outcome[0]), ErrorCode::None);
 }
+
+#[test]
+fn a_refusal_that_quotes_a_long_name_fits_its_answer() {
+    let (mut controller, mut image) = controller();
+    let name = "x".repeat(32_767);
+    let outcome = run(
+        &mut controller,
+        &mut image,
+        create(vec![new_topic(&name, 1)]),
+    );
+    let error = outcome[0].as_ref().expect_err("too long");
+    assert_eq!(error.code, ErrorCode::InvalidTopicException);
+    assert!(error.message.len() <= 1024, "{}", error.message.len());
+}
+
+#[test]
+fn a_list_cannot_grow_beyond_what_describing_it_can_say() {
+    let (mut controller, mut image) = controller();
+    run(&mut controller, &mut image, create(vec![new_topic("a", 1)]));
+    let key = "leader.replication.throttled.replicas";
+    let mut append = |value: String| {
+        let change = Change::Configure {
+            changes: vec![ConfigChange {
+                topic: "a".to_string(),
+                operations: vec![(key.to_string(), ConfigOperation::Append, Some(value))],
+                replace: false,
+            }],
+            validate_only: false,
+        };
+        code(&run(&mut controller, &mut image, change)[0])
+    };
+    assert_eq!(append("x".repeat(20_000)), ErrorCode::None);
+    assert_eq!(append("y".repeat(20_000)), ErrorCode::InvalidConfig);
+    assert_eq!(append("x".repeat(20_000)), ErrorCode::None);
+}
