@@ -7,7 +7,7 @@ use highwater_wire::delete_topics::{
 };
 use highwater_wire::{Array, DecodeError};
 
-use super::{Request, as_code};
+use super::{Request, as_code, check_entries};
 use crate::message::Message;
 use crate::metadata::controller::{Change, ChangeOutcome, Changed, TopicRef};
 use crate::shard::Shard;
@@ -39,6 +39,7 @@ impl Shard {
         out: &mut Outbox<Message>,
     ) -> Result<(), DecodeError> {
         let decoded = DeleteTopicsRequest::parse(request.version, body)?;
+        check_entries([decoded.topics.len(), decoded.topic_names.len()].into_iter())?;
         let change = Change::DeleteTopics {
             topics: references(request.version, &decoded),
         };

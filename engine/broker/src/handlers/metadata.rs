@@ -11,7 +11,7 @@ use highwater_wire::metadata::{
 };
 use highwater_wire::{Array, DecodeError};
 
-use super::{Request, as_code};
+use super::{CHANGE_ENTRIES_MAX, Request, as_code};
 use crate::message::Message;
 use crate::metadata::controller::{Change, NewTopic, is_topic_name};
 use crate::metadata::{Image, Topic};
@@ -135,7 +135,7 @@ impl Shard {
     }
 }
 
-/// Topics asked for by name that do not exist and may, each once.
+/// Topics asked for by name that do not exist and may, each once, up to the bound of one change.
 fn missing_topics<'a>(
     image: &Image,
     topics: impl Iterator<Item = MetadataRequestTopic<'a>>,
@@ -146,6 +146,7 @@ fn missing_topics<'a>(
         .collect();
     names
         .into_iter()
+        .take(CHANGE_ENTRIES_MAX)
         .map(|name| NewTopic {
             name: name.to_string(),
             partitions: -1,
@@ -279,7 +280,7 @@ mod tests {
     #[test]
     fn a_million_missing_topics_are_found_in_little_time() {
         // Looking each name up among all missing ones so far would not come to an end here.
-        const NAMES: usize = 1_000_000;
+        const NAMES: usize = 2 * CHANGE_ENTRIES_MAX;
         let image = image();
         let names: Vec<String> = (0..NAMES / 2).map(|at| format!("{at:0100}")).collect();
         let twice = names.iter().chain(&names).map(|name| by_name(name));
