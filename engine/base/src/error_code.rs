@@ -130,6 +130,12 @@ error_codes! {
     FetchSessionTopicIdError = 106,
         "the fetch session mixes topic ids and names",
         "FETCH_SESSION_TOPIC_ID_ERROR";
+    MismatchedEndpointType = 114,
+        "the request is meant for another type of endpoint",
+        "MISMATCHED_ENDPOINT_TYPE";
+    UnsupportedEndpointType = 115,
+        "this type of endpoint is not known",
+        "UNSUPPORTED_ENDPOINT_TYPE";
 }
 
 impl ErrorCode {

@@ -31,6 +31,8 @@ pub const PRODUCER_ID_BLOCK: i64 = 1000;
 pub enum TopicRef {
     Name(String),
     Id(TopicId),
+    /// By both, or by neither.
+    Unclear,
 }
 
 /// A topic to create. -1 partitions or replicas ask for the broker's default (KIP-464).
@@ -603,6 +605,10 @@ fn referenced_topic<'a>(reference: &TopicRef, image: &'a Image) -> Result<&'a To
                 refuse(ErrorCode::UnknownTopicId, message)
             }
         },
+        TopicRef::Unclear => refuse(
+            ErrorCode::InvalidRequest,
+            "a topic is named either by its name or by its id",
+        ),
     }
 }
 

@@ -16,8 +16,10 @@ pub(super) fn check_configs(
     let mut parsed = image.defaults().clone();
     let mut overrides: Vec<(String, String)> = Vec::new();
     for (name, value) in configs {
-        // A null value means the default, as in Kafka.
-        let Some(value) = value else { continue };
+        let Some(value) = value else {
+            let message = format!("{name} is null; leave it out to have the default");
+            return refuse(ErrorCode::InvalidConfig, message);
+        };
         if let Err(error) = parsed.set(name, value) {
             return refuse(ErrorCode::InvalidConfig, error.to_string());
         }
@@ -55,7 +57,11 @@ pub(super) fn configure(
             .find(|(key, _)| key == name)
             .map_or_else(|| known.default.to_string(), |(_, value)| value.clone());
         let wanted = match (operation, value) {
-            (ConfigOperation::Delete, _) | (ConfigOperation::Set, None) => None,
+            (ConfigOperation::Delete, _) => None,
+            (ConfigOperation::Set, None) => {
+                let message = format!("{name} is null; delete it to have the default");
+                return refuse(ErrorCode::InvalidRequest, message);
+            }
             (ConfigOperation::Set, Some(value)) => Some(value.clone()),
             (ConfigOperation::Unknown(number), _) => {
                 return refuse(

@@ -380,3 +380,30 @@ fn a_list_cannot_grow_beyond_what_describing_it_can_say() {
     assert_eq!(append("y".repeat(20_000)), ErrorCode::InvalidConfig);
     assert_eq!(append("x".repeat(20_000)), ErrorCode::None);
 }
+
+#[test]
+fn null_values_are_refused_as_kafka_refuses_them() {
+    let (mut controller, mut image) = controller();
+    let null = NewTopic {
+        configs: vec![("retention.ms".to_string(), None)],
+        ..new_topic("b", 1)
+    };
+    let topics = vec![new_topic("a", 1), null];
+    let outcome = run(&mut controller, &mut image, create(topics));
+    assert_eq!(code(&outcome[1]), ErrorCode::InvalidConfig);
+    for (operation, expected) in [
+        (ConfigOperation::Set, ErrorCode::InvalidRequest),
+        (ConfigOperation::Delete, ErrorCode::None),
+    ] {
+        let change = Change::Configure {
+            changes: vec![ConfigChange {
+                topic: "a".to_string(),
+                operations: vec![("retention.ms".to_string(), operation, None)],
+                replace: false,
+            }],
+            validate_only: false,
+        };
+        let outcome = run(&mut controller, &mut image, change);
+        assert_eq!(code(&outcome[0]), expected);
+    }
+}
