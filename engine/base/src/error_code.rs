@@ -100,6 +100,8 @@ error_codes! {
     InvalidTransactionTimeout = 50,
         "the transaction timeout exceeds what the broker allows",
         "INVALID_TRANSACTION_TIMEOUT";
+    TransactionalIdAuthorizationFailed = 53,
+        "transactional id authorisation failed", "TRANSACTIONAL_ID_AUTHORIZATION_FAILED";
     OperationNotAttempted = 55,
         "the operation was not attempted because another of the request failed",
         "OPERATION_NOT_ATTEMPTED";
@@ -128,6 +130,12 @@ error_codes! {
     FetchSessionTopicIdError = 106,
         "the fetch session mixes topic ids and names",
         "FETCH_SESSION_TOPIC_ID_ERROR";
+    MismatchedEndpointType = 114,
+        "the request is meant for another type of endpoint",
+        "MISMATCHED_ENDPOINT_TYPE";
+    UnsupportedEndpointType = 115,
+        "this type of endpoint is not known",
+        "UNSUPPORTED_ENDPOINT_TYPE";
 }
 
 impl ErrorCode {

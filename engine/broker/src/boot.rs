@@ -262,7 +262,7 @@ impl ShardFactory {
     fn controller(&self) -> Controller {
         let config = &self.identity.config;
         let controller = ControllerConfig {
-            node_id: config.node_id,
+            broker_ids: self.identity.brokers().iter().map(|b| b.id).collect(),
             num_partitions: config.num_partitions,
             cores: self.identity.cores,
             topics_max: config.topics_max,

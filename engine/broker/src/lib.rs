@@ -7,6 +7,7 @@
 #![forbid(unsafe_code)]
 
 pub mod admission;
+pub mod answer_text;
 pub mod boot;
 pub mod config;
 pub mod connection;

@@ -5,10 +5,12 @@
 //! cores are forwarded as slices of the received frame. When the last result is in, the answer
 //! leaves. Entries and their vectors are reused: steady state allocates nothing.
 
-use highwater_base::record_batch::{ATTRIBUTE_CONTROL, ATTRIBUTE_TRANSACTIONAL};
+use highwater_base::record_batch::{ATTRIBUTE_CONTROL, ATTRIBUTE_TRANSACTIONAL, HEADER_BYTES};
 use highwater_base::{BatchHeader, BatchHeaderError, CoreId, ErrorCode, Now, Offset, TopicId};
 use highwater_reactor::{ConnectionId, Outbox};
 use highwater_store::{AppendError, Appended, LogId};
+use highwater_wire::compression::Codec;
+use highwater_wire::records::record_count_max;
 
 use crate::config::TopicConfig;
 use crate::message::{Message, ProducePart, ProduceResult};
@@ -139,15 +141,6 @@ pub(crate) fn empty_records() -> Refusal {
 }
 
 fn check_fields(header: &BatchHeader, version: i16) -> Result<(), Refusal> {
-    if header.record_count < 1 || header.record_count != header.last_offset_delta + 1 {
-        return Err(Refusal::new(
-            ErrorCode::InvalidRecord,
-            format!(
-                "record batch holds {} records but its last offset delta is {}",
-                header.record_count, header.last_offset_delta
-            ),
-        ));
-    }
     let codec = header.codec();
     if codec > 4 || (codec == 4 && version < ZSTD_VERSION_MIN) {
         return Err(Refusal::new(
@@ -158,6 +151,7 @@ fn check_fields(header: &BatchHeader, version: i16) -> Result<(), Refusal> {
             ),
         ));
     }
+    check_record_count(header)?;
     if header.attributes & ATTRIBUTE_CONTROL != 0 {
         return Err(Refusal::new(
             ErrorCode::InvalidRecord,
@@ -176,6 +170,31 @@ fn check_fields(header: &BatchHeader, version: i16) -> Result<(), Refusal> {
             format!(
                 "producer id {} needs an epoch and a sequence, found {} and {}",
                 header.producer_id, header.producer_epoch, header.base_sequence
+            ),
+        ));
+    }
+    Ok(())
+}
+
+/// The count moves the log's end: it must be what the offsets say and what the bytes can hold.
+fn check_record_count(header: &BatchHeader) -> Result<(), Refusal> {
+    let (count, last) = (header.record_count, header.last_offset_delta);
+    if count < 1 || last != count - 1 {
+        return Err(Refusal::new(
+            ErrorCode::InvalidRecord,
+            format!("record batch holds {count} records but its last offset delta is {last}"),
+        ));
+    }
+    let codec = Codec::from_attributes(header.attributes).unwrap_or(Codec::None);
+    let body_bytes = header.total_bytes() - HEADER_BYTES;
+    let allowed = record_count_max(codec, body_bytes);
+    if count as u64 > allowed {
+        return Err(Refusal::new(
+            ErrorCode::InvalidRecord,
+            format!(
+                "record batch claims {count} records; {body_bytes} bytes ({}) hold at most \
+                 {allowed}",
+                codec.name()
             ),
         ));
     }
@@ -463,5 +482,84 @@ impl ProduceResult {
             log_append_time: -1,
             log_start: -1,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use highwater_base::record_batch::CRC_COVERED_FROM;
+    use highwater_wire::records::RecordBatchBuilder;
+
+    use super::*;
+
+    const RECORD_COUNT_AT: usize = 57;
+    const LAST_OFFSET_DELTA_AT: usize = 23;
+    const NOW: Now = Now {
+        monotonic_ns: 0,
+        wall_ms: 1_000,
+    };
+
+    /// Smallest records there are, in one batch.
+    fn smallest(records: i32, codec: Codec) -> Vec<u8> {
+        let mut builder = RecordBatchBuilder::new();
+        for _ in 0..records {
+            builder.append(1_000, None, None, &[]);
+        }
+        builder.finish_compressed(codec).expect("packs")
+    }
+
+    /// The batch claims to hold so many records, and its CRC agrees.
+    fn claim(batch: &mut [u8], count: i32) {
+        batch[RECORD_COUNT_AT..][..4].copy_from_slice(&count.to_be_bytes());
+        let last = count.wrapping_sub(1);
+        batch[LAST_OFFSET_DELTA_AT..][..4].copy_from_slice(&last.to_be_bytes());
+        seal(batch);
+    }
+
+    fn seal(batch: &mut [u8]) {
+        let crc = highwater_base::crc::crc32c(&batch[CRC_COVERED_FROM..]);
+        batch[CRC_COVERED_FROM - 4..CRC_COVERED_FROM].copy_from_slice(&crc.to_be_bytes());
+    }
+
+    fn code_of(batch: &[u8]) -> ErrorCode {
+        let checked = check_batch(batch, &TopicConfig::default(), 9, NOW);
+        checked.map_or_else(|refusal| refusal.code, |_| ErrorCode::None)
+    }
+
+    #[test]
+    fn a_small_batch_cannot_claim_more_records_than_its_bytes_hold() {
+        for codec in Codec::ALL {
+            let mut batch = smallest(1, codec);
+            claim(&mut batch, i32::MAX);
+            assert_eq!(code_of(&batch), ErrorCode::InvalidRecord, "{codec:?}");
+            let body_bytes = (batch.len() - HEADER_BYTES) as u64;
+            let unpacked = body_bytes * codec.expansion_max();
+            claim(&mut batch, (unpacked / 7) as i32 + 1);
+            assert_eq!(code_of(&batch), ErrorCode::InvalidRecord, "{codec:?}");
+        }
+        // The one record of seven bytes does not become two.
+        let mut batch = smallest(1, Codec::None);
+        claim(&mut batch, 2);
+        assert_eq!(code_of(&batch), ErrorCode::InvalidRecord);
+    }
+
+    #[test]
+    fn batches_of_the_smallest_records_are_taken_in_every_codec() {
+        for codec in Codec::ALL {
+            for records in [1, 2, 63, 64, 100_000] {
+                let batch = smallest(records, codec);
+                let config = TopicConfig::default();
+                let checked = check_batch(&batch, &config, 9, NOW);
+                assert!(checked.is_ok(), "{codec:?}, {records}: {checked:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_last_offset_delta_at_its_greatest_is_refused_not_added_to() {
+        let mut batch = smallest(1, Codec::None);
+        batch[LAST_OFFSET_DELTA_AT..][..4].copy_from_slice(&i32::MAX.to_be_bytes());
+        seal(&mut batch);
+        assert_eq!(code_of(&batch), ErrorCode::InvalidRecord);
     }
 }

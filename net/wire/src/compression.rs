@@ -33,6 +33,22 @@ impl Codec {
         Codec::ALL.get((attributes & 0x07) as usize).copied()
     }
 
+    /// How many bytes one packed byte can become at most, whatever the data: what its format allows.
+    #[must_use]
+    pub fn expansion_max(self) -> u64 {
+        match self {
+            Codec::None => 1,
+            // 258 bytes from two bits: the longest match with one-bit codes (RFC 1951).
+            Codec::Gzip => 1032,
+            // 64 bytes from three: a copy with a two-byte offset.
+            Codec::Snappy => 22,
+            // 255 bytes from each byte that lengthens a match.
+            Codec::Lz4 => 255,
+            // 128 KiB from four bytes: a block of one repeated byte (RFC 8878).
+            Codec::Zstd => 32_768,
+        }
+    }
+
     /// Its name in Kafka's `compression.type`.
     #[must_use]
     pub fn name(self) -> &'static str {

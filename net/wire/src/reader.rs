@@ -2,7 +2,7 @@
 
 use crate::array::{Array, Element};
 use crate::error::DecodeError;
-use crate::writer::Fixed;
+use crate::writer::{Fixed, STRING_BYTES_MAX};
 
 /// A cursor over the bytes of a frame, or of one tagged field.
 #[derive(Clone, Copy, Debug)]
@@ -191,6 +191,15 @@ impl<'a> Reader<'a> {
         let Some(length) = self.length(true, flexible, field)? else {
             return Ok(None);
         };
+        // A compact length can say more than a string may hold, in Kafka too: what is read here
+        // must fit every version it is answered in.
+        if length > STRING_BYTES_MAX {
+            return Err(DecodeError::Invalid {
+                field,
+                found: length as i64,
+                allowed: "a length of at most 32767",
+            });
+        }
         let bytes = self.take(length, field)?;
         std::str::from_utf8(bytes)
             .map(Some)

@@ -15,6 +15,19 @@ use crate::error::DecodeError;
 use crate::reader::Reader;
 use crate::writer::{Fixed, put_varlong};
 
+/// The smallest record: seven fields of one byte.
+pub const RECORD_BYTES_MIN: u64 = 7;
+
+/// What the records of a batch may take unpacked: clients hold this size in a signed 32-bit number.
+const UNPACKED_BYTES_MAX: u64 = i32::MAX as u64;
+
+/// How many records a batch can hold, judged by its size alone: without unpacking or walking it.
+#[must_use]
+pub fn record_count_max(codec: Codec, body_bytes: usize) -> u64 {
+    let unpacked = (body_bytes as u64).saturating_mul(codec.expansion_max());
+    unpacked.min(UNPACKED_BYTES_MAX) / RECORD_BYTES_MIN
+}
+
 /// One record, borrowed from unpacked bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Record<'a> {

@@ -5,6 +5,9 @@ use highwater_base::TopicId;
 use crate::array::{Array, Element};
 use crate::error::EncodeError;
 
+/// Longest string of the protocol, in every version.
+pub const STRING_BYTES_MAX: usize = i16::MAX as usize;
+
 /// A value of fixed size, big endian.
 pub trait Fixed: Copy {
     /// Its size.
@@ -88,7 +91,7 @@ fn put_length(
     field: &'static str,
 ) -> Result<(), EncodeError> {
     let allowed = if short {
-        i16::MAX as usize
+        STRING_BYTES_MAX
     } else {
         i32::MAX as usize - 1
     };

@@ -114,3 +114,19 @@ fn request_headers_are_bounded() {
         }
     }
 }
+
+#[test]
+fn a_compact_string_beyond_what_can_be_answered_is_refused() {
+    use highwater_wire::Reader;
+    use highwater_wire::writer::put_unsigned_varint;
+
+    let read = |length: usize| {
+        let mut bytes = Vec::new();
+        put_unsigned_varint(&mut bytes, length as u32 + 1);
+        bytes.resize(bytes.len() + length, b'x');
+        Reader::new(&bytes).string(true, "name").map(str::len)
+    };
+    assert_eq!(read(32_767), Ok(32_767));
+    let error = read(32_768).expect_err("refused").to_string();
+    assert_eq!(error, "name is 32768; allowed is a length of at most 32767");
+}

@@ -226,3 +226,13 @@ fn damaged_packed_bytes_do_no_harm() {
         }
     }
 }
+
+#[test]
+fn no_codec_expands_beyond_what_its_format_allows() {
+    let monotonous = vec![0u8; 4 << 20];
+    for codec in Codec::ALL {
+        let packed = compress(codec, &monotonous).expect("packs");
+        let allowed = packed.len() as u64 * codec.expansion_max();
+        assert!(monotonous.len() as u64 <= allowed, "{codec:?}");
+    }
+}

@@ -7,6 +7,7 @@
 use std::collections::BTreeMap;
 
 use highwater_store::LogConfig;
+use highwater_wire::writer::STRING_BYTES_MAX;
 
 /// Kafka's type numbers in DescribeConfigs answers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -345,6 +346,13 @@ impl ConfigKey {
                 self.name
             )))
         };
+        if value.len() > STRING_BYTES_MAX {
+            let bytes = value.len();
+            return Err(TopicConfigError(format!(
+                "{} has {bytes} bytes; allowed are {STRING_BYTES_MAX}",
+                self.name
+            )));
+        }
         match self.rule {
             Rule::Any => Ok(()),
             Rule::Boolean if value == "true" || value == "false" => Ok(()),

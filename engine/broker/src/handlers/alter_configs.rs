@@ -14,7 +14,7 @@ use highwater_wire::incremental_alter_configs::{
 };
 use highwater_wire::{Array, DecodeError};
 
-use super::{Request, as_code};
+use super::{Request, as_code, check_entries};
 use crate::message::Message;
 use crate::metadata::controller::{Change, ChangeOutcome, ConfigChange, ConfigOperation};
 use crate::shard::Shard;
@@ -62,6 +62,7 @@ impl Shard {
         out: &mut Outbox<Message>,
     ) -> Result<(), DecodeError> {
         let decoded = AlterConfigsRequest::parse(request.version, body)?;
+        check_entries(decoded.resources.iter().map(|one| 1 + one.configs.len()))?;
         let changes = decoded
             .resources
             .iter()
@@ -128,6 +129,7 @@ impl Shard {
         out: &mut Outbox<Message>,
     ) -> Result<(), DecodeError> {
         let decoded = IncrementalAlterConfigsRequest::parse(request.version, body)?;
+        check_entries(decoded.resources.iter().map(|one| 1 + one.configs.len()))?;
         let changes = decoded
             .resources
             .iter()

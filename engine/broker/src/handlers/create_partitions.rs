@@ -7,7 +7,7 @@ use highwater_wire::create_partitions::{
 };
 use highwater_wire::{Array, DecodeError};
 
-use super::{Request, as_code};
+use super::{Request, as_code, check_entries};
 use crate::message::Message;
 use crate::metadata::controller::{Change, ChangeOutcome};
 use crate::shard::Shard;
@@ -21,6 +21,11 @@ impl Shard {
         out: &mut Outbox<Message>,
     ) -> Result<(), DecodeError> {
         let decoded = CreatePartitionsRequest::parse(request.version, body)?;
+        check_entries(decoded.topics.iter().map(|topic| {
+            let assignments = topic.assignments.unwrap_or_default();
+            let brokers = assignments.iter().map(|one| one.broker_ids.len());
+            1 + assignments.len() + brokers.sum::<usize>()
+        }))?;
         let topics = decoded
             .topics
             .iter()

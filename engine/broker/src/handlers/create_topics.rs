@@ -7,7 +7,7 @@ use highwater_wire::create_topics::{
 };
 use highwater_wire::{Array, DecodeError};
 
-use super::{Request, as_code};
+use super::{Request, as_code, check_entries};
 use crate::config::topic::KEYS;
 use crate::message::Message;
 use crate::metadata::controller::{Change, ChangeOutcome, Changed, NewTopic};
@@ -26,6 +26,10 @@ impl Shard {
         out: &mut Outbox<Message>,
     ) -> Result<(), DecodeError> {
         let decoded = CreateTopicsRequest::parse(request.version, body)?;
+        check_entries(decoded.topics.iter().map(|topic| {
+            let brokers = topic.assignments.iter().map(|one| one.broker_ids.len());
+            1 + topic.assignments.len() + topic.configs.len() + brokers.sum::<usize>()
+        }))?;
         let topics = decoded
             .topics
             .iter()

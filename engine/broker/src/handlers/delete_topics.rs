@@ -1,33 +1,33 @@
 //! DeleteTopics (key 20): by name, or from version 6 by topic id (KIP-516).
 
-use highwater_base::Now;
+use highwater_base::{Now, TopicId};
 use highwater_reactor::Outbox;
 use highwater_wire::delete_topics::{
     DeletableTopicResult, DeleteTopicsRequest, DeleteTopicsResponse,
 };
 use highwater_wire::{Array, DecodeError};
 
-use super::{Request, as_code};
+use super::{Request, as_code, check_entries};
 use crate::message::Message;
 use crate::metadata::controller::{Change, ChangeOutcome, Changed, TopicRef};
 use crate::shard::Shard;
 
-fn references(version: i16, decoded: &DeleteTopicsRequest<'_>) -> Vec<TopicRef> {
+/// The name and the id (zero for none) that the request gives each topic.
+fn named<'a>(version: i16, decoded: &DeleteTopicsRequest<'a>) -> Vec<(Option<&'a str>, TopicId)> {
     if version < 6 {
-        return decoded
-            .topic_names
-            .iter()
-            .map(|name| TopicRef::Name(name.to_string()))
-            .collect();
+        let names = decoded.topic_names.iter();
+        return names.map(|name| (Some(name), TopicId::ZERO)).collect();
     }
-    decoded
-        .topics
-        .iter()
-        .map(|topic| match topic.name {
-            Some(name) => TopicRef::Name(name.to_string()),
-            None => TopicRef::Id(topic.topic_id),
-        })
-        .collect()
+    let topics = decoded.topics.iter();
+    topics.map(|topic| (topic.name, topic.topic_id)).collect()
+}
+
+fn reference(name: Option<&str>, id: TopicId) -> TopicRef {
+    match name {
+        Some(name) if id.is_zero() => TopicRef::Name(name.to_string()),
+        None if !id.is_zero() => TopicRef::Id(id),
+        _ => TopicRef::Unclear,
+    }
 }
 
 impl Shard {
@@ -39,8 +39,12 @@ impl Shard {
         out: &mut Outbox<Message>,
     ) -> Result<(), DecodeError> {
         let decoded = DeleteTopicsRequest::parse(request.version, body)?;
+        check_entries([decoded.topics.len(), decoded.topic_names.len()].into_iter())?;
         let change = Change::DeleteTopics {
-            topics: references(request.version, &decoded),
+            topics: named(request.version, &decoded)
+                .into_iter()
+                .map(|(name, id)| reference(name, id))
+                .collect(),
         };
         self.request_change(now, request.pending_change(body), change, out);
         Ok(())
@@ -54,34 +58,28 @@ impl Shard {
         out: &mut Outbox<Message>,
     ) -> Result<(), DecodeError> {
         let decoded = DeleteTopicsRequest::parse(request.version, body)?;
-        let asked = references(request.version, &decoded);
+        let asked = named(request.version, &decoded);
         let responses: Vec<DeletableTopicResult<'_>> = asked
             .iter()
             .zip(outcome)
-            .map(|(asked, result)| {
-                let (name, topic_id) = match asked {
-                    TopicRef::Name(name) => (Some(name.as_str()), Default::default()),
-                    TopicRef::Id(id) => (None, *id),
-                };
-                match result {
-                    Ok(Changed::Deleted { topic_id, name }) => DeletableTopicResult {
-                        name: Some(name),
-                        topic_id: *topic_id,
-                        ..Default::default()
-                    },
-                    Ok(_) => DeletableTopicResult {
-                        name,
-                        topic_id,
-                        ..Default::default()
-                    },
-                    Err(error) => DeletableTopicResult {
-                        name,
-                        topic_id,
-                        error_code: as_code(error.code),
-                        error_message: Some(&error.message),
-                        ..Default::default()
-                    },
-                }
+            .map(|(&(name, topic_id), result)| match result {
+                Ok(Changed::Deleted { topic_id, name }) => DeletableTopicResult {
+                    name: Some(name),
+                    topic_id: *topic_id,
+                    ..Default::default()
+                },
+                Ok(_) => DeletableTopicResult {
+                    name,
+                    topic_id,
+                    ..Default::default()
+                },
+                Err(error) => DeletableTopicResult {
+                    name,
+                    topic_id,
+                    error_code: as_code(error.code),
+                    error_message: Some(&error.message),
+                    ..Default::default()
+                },
             })
             .collect();
         let response = DeleteTopicsResponse {
@@ -92,5 +90,21 @@ impl Shard {
             response.encode(version, bytes)
         });
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_topic_is_referred_to_by_its_name_or_by_its_id() {
+        let id = TopicId([7; 16]);
+        assert_eq!(reference(None, id), TopicRef::Id(id));
+        let by_name = TopicRef::Name("a".to_string());
+        assert_eq!(reference(Some("a"), TopicId::ZERO), by_name);
+        // The name may by now be that of another topic than the id.
+        assert_eq!(reference(Some("a"), id), TopicRef::Unclear);
+        assert_eq!(reference(None, TopicId::ZERO), TopicRef::Unclear);
     }
 }

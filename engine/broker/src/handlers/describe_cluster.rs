@@ -11,8 +11,25 @@ use super::{Request, as_code};
 use crate::message::Message;
 use crate::shard::Shard;
 
-/// Endpoint type of brokers; 2 would be KRaft controllers, which are not a separate thing here.
+/// Endpoint type of brokers (KIP-919).
 const ENDPOINT_BROKERS: i8 = 1;
+/// Endpoint type of KRaft controllers, which are not a separate thing here.
+const ENDPOINT_CONTROLLERS: i8 = 2;
+
+/// Why nothing of this type is described.
+fn refusal(endpoint_type: i8) -> Option<(ErrorCode, &'static str)> {
+    match endpoint_type {
+        ENDPOINT_BROKERS => None,
+        ENDPOINT_CONTROLLERS => Some((
+            ErrorCode::MismatchedEndpointType,
+            "this is a broker (endpoint type 1); there are no separate controllers",
+        )),
+        _ => Some((
+            ErrorCode::UnsupportedEndpointType,
+            "only brokers (endpoint type 1) can be described",
+        )),
+    }
+}
 
 impl Shard {
     pub(crate) fn handle_describe_cluster(
@@ -23,10 +40,10 @@ impl Shard {
     ) -> Result<(), DecodeError> {
         let decoded = DescribeClusterRequest::parse(request.version, body)?;
         let cluster_id = self.node.cluster_id.to_string();
-        if request.version >= 1 && decoded.endpoint_type != ENDPOINT_BROKERS {
+        if let Some((code, message)) = refusal(decoded.endpoint_type) {
             let response = DescribeClusterResponse {
-                error_code: as_code(ErrorCode::InvalidRequest),
-                error_message: Some("only brokers (endpoint type 1) can be described"),
+                error_code: as_code(code),
+                error_message: Some(message),
                 endpoint_type: ENDPOINT_BROKERS,
                 cluster_id: &cluster_id,
                 controller_id: self.node.controller_id(),
@@ -59,5 +76,18 @@ impl Shard {
             response.encode(version, bytes)
         });
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn other_endpoint_types_are_refused_with_the_codes_made_for_it() {
+        let code = |endpoint_type| refusal(endpoint_type).map(|(code, _)| as_code(code));
+        assert_eq!([code(0), code(1), code(2)], [Some(115), None, Some(114)]);
+        // Version 0 has no such field and means brokers.
+        assert_eq!(DescribeClusterRequest::default().endpoint_type, 1);
     }
 }

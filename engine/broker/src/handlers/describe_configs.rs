@@ -1,19 +1,25 @@
 //! DescribeConfigs (key 32): every key with value, source, type, synonyms and documentation
 //! (KIP-133, KIP-226, KIP-569). Always complete: old clients write back what they read here.
 
+use std::collections::BTreeMap;
+
 use highwater_base::ErrorCode;
 use highwater_reactor::Outbox;
 use highwater_wire::describe_configs::{
-    DescribeConfigsRequest, DescribeConfigsResourceResult, DescribeConfigsResponse,
-    DescribeConfigsResult, DescribeConfigsSynonym,
+    DescribeConfigsRequest, DescribeConfigsResource, DescribeConfigsResourceResult,
+    DescribeConfigsResponse, DescribeConfigsResult, DescribeConfigsSynonym,
 };
 use highwater_wire::{Array, DecodeError};
 
 use super::alter_configs::{RESOURCE_BROKER, RESOURCE_TOPIC};
 use super::{Request, as_code};
+use crate::answer_text::shortened;
 use crate::config::topic::{self, ConfigType};
 use crate::message::Message;
 use crate::shard::Shard;
+
+/// Resources described in one answer; some kilobytes each.
+const RESOURCES_PER_ANSWER_MAX: usize = 10_000;
 
 const SOURCE_TOPIC: i8 = 1;
 const SOURCE_STATIC_BROKER: i8 = 4;
@@ -32,6 +38,52 @@ struct Entry {
     synonyms: Vec<(String, String, i8)>,
 }
 
+/// A resource asked about, with the key lists of every place that names it.
+#[derive(Debug, PartialEq)]
+struct Asked<'a> {
+    resource_type: i8,
+    name: &'a str,
+    keys: Keys<'a>,
+}
+
+/// Which keys are wanted.
+#[derive(Debug, PartialEq)]
+enum Keys<'a> {
+    All,
+    Listed(Vec<Array<'a, &'a str>>),
+}
+
+/// Puts together what is asked of each resource: a small request repeating one would multiply the
+/// answer.
+fn distinct<'a>(resources: impl Iterator<Item = DescribeConfigsResource<'a>>) -> Vec<Asked<'a>> {
+    let mut places: BTreeMap<(i8, &str), usize> = BTreeMap::new();
+    let mut distinct: Vec<Asked<'a>> = Vec::new();
+    for resource in resources {
+        let (resource_type, name) = (resource.resource_type, resource.resource_name);
+        let place = *places
+            .entry((resource_type, name))
+            .or_insert(distinct.len());
+        if place == distinct.len() {
+            distinct.push(Asked {
+                resource_type,
+                name,
+                keys: Keys::Listed(Vec::new()),
+            });
+        }
+        let asked = &mut distinct[place];
+        // An empty list means all, as none does.
+        match resource.configuration_keys.filter(|keys| !keys.is_empty()) {
+            None => asked.keys = Keys::All,
+            Some(more) => {
+                if let Keys::Listed(lists) = &mut asked.keys {
+                    lists.push(more);
+                }
+            }
+        }
+    }
+    distinct
+}
+
 /// What is known of one resource.
 #[derive(Debug)]
 struct Resource {
@@ -48,22 +100,13 @@ impl Shard {
         out: &mut Outbox<Message>,
     ) -> Result<(), DecodeError> {
         let decoded = DescribeConfigsRequest::parse(request.version, body)?;
-        let resources: Vec<Resource> = decoded
-            .resources
+        let asked = distinct(decoded.resources.iter());
+        let mut room = RESOURCES_PER_ANSWER_MAX;
+        let resources: Vec<Resource> = asked
             .iter()
             .map(|asked| {
-                let mut found = match asked.resource_type {
-                    RESOURCE_TOPIC => self.topic_entries(asked.resource_name),
-                    RESOURCE_BROKER => self.broker_entries(asked.resource_name),
-                    other => Resource::refused(format!(
-                        "resource type {other}; allowed are 2 (topic) and 4 (broker)"
-                    )),
-                };
-                if let Some(keys) = asked.configuration_keys {
-                    found
-                        .entries
-                        .retain(|entry| keys.iter().any(|key| key == entry.name));
-                }
+                let found = self.describe(asked, room);
+                room -= usize::from(!found.entries.is_empty());
                 found
             })
             .collect();
@@ -86,8 +129,7 @@ impl Shard {
                 .collect()
             })
             .collect();
-        let results: Vec<DescribeConfigsResult<'_>> = decoded
-            .resources
+        let results: Vec<DescribeConfigsResult<'_>> = asked
             .iter()
             .zip(&resources)
             .zip(&configs)
@@ -95,7 +137,7 @@ impl Shard {
                 error_code: as_code(resource.error),
                 error_message: resource.message.as_deref(),
                 resource_type: asked.resource_type,
-                resource_name: asked.resource_name,
+                resource_name: asked.name,
                 configs: Array::from(configs),
                 ..Default::default()
             })
@@ -110,13 +152,34 @@ impl Shard {
         Ok(())
     }
 
+    /// What is known of one resource; `room` is how many more fit the answer.
+    fn describe(&self, asked: &Asked<'_>, room: usize) -> Resource {
+        let mut found = match asked.resource_type {
+            RESOURCE_TOPIC | RESOURCE_BROKER if room == 0 => {
+                let message = format!(
+                    "one answer holds the configurations of {RESOURCES_PER_ANSWER_MAX} resources; \
+                     ask for the others in a further request"
+                );
+                Resource::refused(ErrorCode::InvalidRequest, message)
+            }
+            RESOURCE_TOPIC => self.topic_entries(asked.name),
+            // No name means settings of the whole cluster changed at run time; there are none.
+            RESOURCE_BROKER if asked.name.is_empty() => Resource::described(Vec::new()),
+            RESOURCE_BROKER => self.broker_entries(asked.name),
+            other => {
+                let message =
+                    format!("resource type {other}; allowed are 2 (topic) and 4 (broker)");
+                Resource::refused(ErrorCode::InvalidRequest, message)
+            }
+        };
+        found.keep(&asked.keys);
+        found
+    }
+
     fn topic_entries(&self, name: &str) -> Resource {
         let Some(topic) = self.image.topic_by_name(name) else {
-            return Resource {
-                error: ErrorCode::UnknownTopicOrPartition,
-                message: Some(format!("topic '{name}' does not exist")),
-                entries: Vec::new(),
-            };
+            let message = format!("topic '{name}' does not exist");
+            return Resource::refused(ErrorCode::UnknownTopicOrPartition, message);
         };
         let entries = topic::KEYS
             .iter()
@@ -151,11 +214,7 @@ impl Shard {
                 }
             })
             .collect();
-        Resource {
-            error: ErrorCode::None,
-            message: None,
-            entries,
-        }
+        Resource::described(entries)
     }
 
     fn broker_entries(&self, name: &str) -> Resource {
@@ -165,7 +224,8 @@ impl Shard {
             .iter()
             .any(|broker| broker.id.to_string() == name);
         if !known {
-            return Resource::refused(format!("there is no broker {name:?}"));
+            let message = format!("there is no broker {name:?}");
+            return Resource::refused(ErrorCode::InvalidRequest, message);
         }
         let config = &self.node.config;
         let (host, port) = &self.node.advertised;
@@ -279,21 +339,38 @@ impl Shard {
                 read_only: true,
             })
             .collect();
+        Resource::described(entries)
+    }
+}
+
+impl Resource {
+    fn described(entries: Vec<Entry>) -> Resource {
         Resource {
             error: ErrorCode::None,
             message: None,
             entries,
         }
     }
-}
 
-impl Resource {
-    fn refused(message: String) -> Resource {
+    fn refused(error: ErrorCode, message: String) -> Resource {
         Resource {
-            error: ErrorCode::InvalidRequest,
-            message: Some(message),
+            error,
+            message: Some(shortened(message)),
             entries: Vec::new(),
         }
+    }
+
+    /// Drops the entries that are not wanted.
+    fn keep(&mut self, keys: &Keys<'_>) {
+        let Keys::Listed(lists) = keys else { return };
+        let mut wanted = vec![false; self.entries.len()];
+        for key in lists.iter().flat_map(Array::iter) {
+            if let Some(at) = self.entries.iter().position(|entry| entry.name == key) {
+                wanted[at] = true;
+            }
+        }
+        let mut wanted = wanted.into_iter();
+        self.entries.retain(|_| wanted.next().unwrap_or(false));
     }
 }
 
@@ -330,5 +407,79 @@ impl Entry {
             documentation: include_documentation.then_some(self.documentation),
             ..Default::default()
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn asked<'a>(name: &'a str, keys: Option<&'a [&'a str]>) -> DescribeConfigsResource<'a> {
+        DescribeConfigsResource {
+            resource_type: RESOURCE_TOPIC,
+            resource_name: name,
+            configuration_keys: keys.map(Array::from),
+        }
+    }
+
+    fn kept(keys: &Keys<'_>) -> Vec<String> {
+        let entry = |key: &'static topic::ConfigKey| Entry {
+            name: key.name.to_string(),
+            value: key.default.to_string(),
+            source: SOURCE_DEFAULT,
+            kind: key.kind,
+            documentation: key.documentation,
+            read_only: false,
+            synonyms: Vec::new(),
+        };
+        let mut resource = Resource::described(topic::KEYS.iter().map(entry).collect());
+        resource.keep(keys);
+        resource
+            .entries
+            .into_iter()
+            .map(|entry| entry.name)
+            .collect()
+    }
+
+    #[test]
+    fn a_resource_named_often_is_described_once() {
+        let asked = distinct(
+            [
+                asked("a", Some(&["segment.ms"])),
+                asked("b", None),
+                asked("a", Some(&["no.such.key", "retention.ms", "segment.ms"])),
+                asked("b", Some(&["retention.ms"])),
+            ]
+            .into_iter(),
+        );
+        let names: Vec<&str> = asked.iter().map(|asked| asked.name).collect();
+        assert_eq!(names, ["a", "b"]);
+        assert_eq!(kept(&asked[0].keys), ["retention.ms", "segment.ms"]);
+        assert_eq!(kept(&asked[1].keys).len(), topic::KEYS.len());
+    }
+
+    #[test]
+    fn a_refusal_that_quotes_a_long_name_fits_its_answer() {
+        let name = "x".repeat(32_767);
+        let refused = Resource::refused(ErrorCode::InvalidRequest, format!("no broker {name}"));
+        let result = DescribeConfigsResult {
+            error_message: refused.message.as_deref(),
+            resource_name: &name,
+            ..Default::default()
+        };
+        let results = [result];
+        let response = DescribeConfigsResponse {
+            results: Array::from(&results),
+            ..Default::default()
+        };
+        for version in 1..=4 {
+            response.encode(version, &mut Vec::new()).expect("fits");
+        }
+    }
+
+    #[test]
+    fn an_empty_list_of_keys_means_all_keys() {
+        let asked = distinct([asked("a", Some(&[]))].into_iter());
+        assert_eq!(kept(&asked[0].keys).len(), topic::KEYS.len());
     }
 }

@@ -1,5 +1,7 @@
 //! DescribeTopicPartitions (key 75): topics in name order, page by page (KIP-966).
 
+use std::collections::BTreeSet;
+
 use highwater_base::ErrorCode;
 use highwater_reactor::Outbox;
 use highwater_wire::describe_topic_partitions::{
@@ -11,7 +13,8 @@ use highwater_wire::{Array, DecodeError};
 use super::metadata::NO_OPERATIONS;
 use super::{Request, as_code};
 use crate::message::Message;
-use crate::metadata::Topic;
+use crate::metadata::controller::is_topic_name;
+use crate::metadata::{Image, Topic};
 use crate::shard::{INITIAL_EPOCH, Shard};
 
 /// Partitions in one answer, whatever the client asks for (Kafka's default bound).
@@ -25,6 +28,51 @@ struct PageTopic<'a> {
     to: u32,
 }
 
+impl PageTopic<'_> {
+    fn error(&self) -> ErrorCode {
+        match self.topic {
+            Some(_) => ErrorCode::None,
+            None if !is_topic_name(self.name) => ErrorCode::InvalidTopicException,
+            None => ErrorCode::UnknownTopicOrPartition,
+        }
+    }
+}
+
+/// The page of `names`, which ascend, that starts at the cursor, and where the next one starts.
+fn page_of<'a>(
+    image: &'a Image,
+    names: impl Iterator<Item = &'a str>,
+    cursor: Option<(&str, u32)>,
+    limit: usize,
+) -> (Vec<PageTopic<'a>>, Option<(&'a str, u32)>) {
+    let mut page = Vec::new();
+    let mut left = limit as u32;
+    for name in names {
+        let from = match cursor {
+            Some((start, _)) if name < start => continue,
+            Some((start, partition)) if name == start => partition,
+            _ => 0,
+        };
+        let topic = image.topic_by_name(name);
+        let total = topic.map_or(0, |topic| topic.partitions);
+        if left == 0 {
+            return (page, Some((name, from)));
+        }
+        let to = total.min(from.saturating_add(left));
+        left -= to.saturating_sub(from);
+        page.push(PageTopic {
+            name,
+            topic,
+            from,
+            to,
+        });
+        if to < total {
+            return (page, Some((name, to)));
+        }
+    }
+    (page, None)
+}
+
 impl Shard {
     pub(crate) fn handle_describe_topic_partitions(
         &mut self,
@@ -35,20 +83,17 @@ impl Shard {
         let decoded = DescribeTopicPartitionsRequest::parse(request.version, body)?;
         let asked = usize::try_from(decoded.response_partition_limit).unwrap_or(0);
         let limit = asked.clamp(1, PARTITIONS_PER_ANSWER_MAX);
-        let mut names: Vec<&str> = decoded.topics.iter().map(|topic| topic.name).collect();
-        names.sort_unstable();
-        names.dedup();
-        if names.is_empty() {
-            names = self
-                .image
-                .topics_by_name()
-                .map(|topic| &*topic.name)
-                .collect();
-        }
         let cursor = decoded
             .cursor
             .map(|cursor| (cursor.topic_name, cursor.partition_index.max(0) as u32));
-        let (page, next) = self.page(&names, cursor, limit);
+        let (page, next) = if decoded.topics.is_empty() {
+            let start = cursor.map_or("", |(name, _)| name);
+            let names = self.image.topics_from(start).map(|topic| &*topic.name);
+            page_of(&self.image, names, cursor, limit)
+        } else {
+            let names: BTreeSet<&str> = decoded.topics.iter().map(|topic| topic.name).collect();
+            page_of(&self.image, names.into_iter(), cursor, limit)
+        };
         let mut bytes = Vec::new();
         let encoded = self.encode_page(&page, next, request.version, &mut bytes);
         self.respond(request, out, |_, out| {
@@ -56,40 +101,6 @@ impl Shard {
             encoded
         });
         Ok(())
-    }
-
-    fn page<'a>(
-        &'a self,
-        names: &[&'a str],
-        cursor: Option<(&str, u32)>,
-        limit: usize,
-    ) -> (Vec<PageTopic<'a>>, Option<(&'a str, u32)>) {
-        let mut page = Vec::new();
-        let mut left = limit as u32;
-        for name in names {
-            let from = match cursor {
-                Some((start, _)) if *name < start => continue,
-                Some((start, partition)) if *name == start => partition,
-                _ => 0,
-            };
-            let topic = self.image.topic_by_name(name);
-            let total = topic.map_or(0, |topic| topic.partitions);
-            if left == 0 {
-                return (page, Some((name, from)));
-            }
-            let to = total.min(from.saturating_add(left));
-            left -= to.saturating_sub(from);
-            page.push(PageTopic {
-                name,
-                topic,
-                from,
-                to,
-            });
-            if to < total {
-                return (page, Some((name, to)));
-            }
-        }
-        (page, None)
     }
 
     fn encode_page(
@@ -116,10 +127,7 @@ impl Shard {
             .iter()
             .zip(&partitions)
             .map(|(entry, partitions)| DescribeTopicPartitionsResponseTopic {
-                error_code: as_code(match entry.topic {
-                    Some(_) => ErrorCode::None,
-                    None => ErrorCode::UnknownTopicOrPartition,
-                }),
+                error_code: as_code(entry.error()),
                 name: Some(entry.name),
                 topic_id: entry.topic.map(|topic| topic.id).unwrap_or_default(),
                 partitions: Array::from(partitions),
@@ -160,5 +168,50 @@ impl Shard {
             last_known_elr: Some(Array::default()),
             ..Default::default()
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::TopicConfig;
+    use crate::metadata::MetadataRecord;
+
+    #[test]
+    fn pages_follow_each_other_until_every_partition_was_told() {
+        let mut image = Image::new(TopicConfig::default());
+        for (id, name, partitions) in [(1, "a", 3), (2, "b", 1), (3, "c", 5)] {
+            image.apply(&MetadataRecord::Topic {
+                topic_id: [id; 16],
+                name: name.to_string(),
+                partitions,
+                core_slot_base: 0,
+                config: Vec::new(),
+            });
+        }
+        let names = ["a", "b", "b/d", "c", "unknown"];
+        let (mut told, mut cursor) = (Vec::new(), None);
+        loop {
+            let (page, next) = page_of(&image, names.into_iter(), cursor, 2);
+            for entry in &page {
+                let partitions = entry.from..entry.to;
+                told.extend(partitions.map(|at| (entry.name, at)));
+                match entry.name {
+                    "b/d" => assert_eq!(entry.error(), ErrorCode::InvalidTopicException),
+                    "unknown" => assert_eq!(entry.error(), ErrorCode::UnknownTopicOrPartition),
+                    _ => assert_eq!(entry.error(), ErrorCode::None),
+                }
+            }
+            cursor = next;
+            if cursor.is_none() {
+                break;
+            }
+        }
+        let whole = [("a", 3), ("b", 1), ("c", 5)];
+        let expected: Vec<(&str, u32)> = whole
+            .into_iter()
+            .flat_map(|(name, partitions)| (0..partitions).map(move |at| (name, at)))
+            .collect();
+        assert_eq!(told, expected);
     }
 }

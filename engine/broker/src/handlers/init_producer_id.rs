@@ -22,8 +22,9 @@ impl Shard {
     ) -> Result<(), DecodeError> {
         let decoded = InitProducerIdRequest::parse(request.version, body)?;
         if decoded.transactional_id.is_some() {
-            // Transactions are not offered (their other APIs are not advertised).
-            self.answer_producer_id(request, ErrorCode::CoordinatorNotAvailable, -1, out);
+            // There are no transactions; a code that clients retry would keep them trying.
+            let code = ErrorCode::TransactionalIdAuthorizationFailed;
+            self.answer_producer_id(request, code, -1, out);
             return Ok(());
         }
         self.producer_ids.wait(ProducerIdWaiter {

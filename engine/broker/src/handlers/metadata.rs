@@ -1,6 +1,8 @@
 //! Metadata (key 3): brokers, topics, partitions, leaders; creates missing topics where both the
 //! request and the broker allow it.
 
+use std::collections::BTreeSet;
+
 use highwater_base::{ErrorCode, Now, TopicId};
 use highwater_reactor::Outbox;
 use highwater_wire::metadata::{
@@ -9,10 +11,10 @@ use highwater_wire::metadata::{
 };
 use highwater_wire::{Array, DecodeError};
 
-use super::{Request, as_code};
+use super::{CHANGE_ENTRIES_MAX, Request, as_code};
 use crate::message::Message;
-use crate::metadata::Topic;
-use crate::metadata::controller::{Change, NewTopic, check_topic_name};
+use crate::metadata::controller::{Change, NewTopic, is_topic_name};
+use crate::metadata::{Image, Topic};
 use crate::shard::{INITIAL_EPOCH, Shard};
 
 /// "Not asked for" in fields of authorised operations (KIP-430).
@@ -39,7 +41,7 @@ impl Shard {
             && self.node.config.auto_create_topics
             && let Some(topics) = &named
         {
-            let missing = self.missing_topics(topics.iter());
+            let missing = missing_topics(&self.image, topics.iter());
             if !missing.is_empty() {
                 let change = Change::CreateTopics {
                     topics: missing,
@@ -51,26 +53,6 @@ impl Shard {
         }
         self.answer_metadata(request, named, out);
         Ok(())
-    }
-
-    fn missing_topics<'a>(
-        &self,
-        topics: impl Iterator<Item = MetadataRequestTopic<'a>>,
-    ) -> Vec<NewTopic> {
-        let mut missing: Vec<NewTopic> = Vec::new();
-        for name in topics.filter_map(|topic| topic.name) {
-            let known = self.image.topic_by_name(name).is_some();
-            if known || check_topic_name(name).is_err() || missing.iter().any(|t| t.name == name) {
-                continue;
-            }
-            missing.push(NewTopic {
-                name: name.to_string(),
-                partitions: -1,
-                replication_factor: -1,
-                ..NewTopic::default()
-            });
-        }
-        missing
     }
 
     fn answer_metadata(
@@ -90,7 +72,7 @@ impl Shard {
                 ..Default::default()
             })
             .collect();
-        let rows = self.metadata_rows(named);
+        let rows = topic_rows(&self.image, named);
         // One list per leader is enough for all partitions: there is a single replica.
         let replicas: Vec<[i32; 1]> = advertised.iter().map(|broker| [broker.id]).collect();
         let partitions: Vec<Vec<MetadataResponsePartition<'_>>> = rows
@@ -125,44 +107,6 @@ impl Shard {
         });
     }
 
-    fn metadata_rows<'a>(
-        &'a self,
-        named: Option<Array<'a, MetadataRequestTopic<'a>>>,
-    ) -> Vec<TopicRow<'a>> {
-        let Some(named) = named else {
-            return self.image.topics_by_name().map(TopicRow::known).collect();
-        };
-        named
-            .iter()
-            .map(|asked| match asked.name {
-                Some(name) => match self.image.topic_by_name(name) {
-                    Some(topic) => TopicRow::known(topic),
-                    None => {
-                        let error = match check_topic_name(name) {
-                            Ok(()) => ErrorCode::UnknownTopicOrPartition,
-                            Err(error) => error.code,
-                        };
-                        TopicRow {
-                            error,
-                            name: Some(name),
-                            id: TopicId::ZERO,
-                            topic: None,
-                        }
-                    }
-                },
-                None => match self.image.topic(asked.topic_id) {
-                    Some(topic) => TopicRow::known(topic),
-                    None => TopicRow {
-                        error: ErrorCode::UnknownTopicId,
-                        name: None,
-                        id: asked.topic_id,
-                        topic: None,
-                    },
-                },
-            })
-            .collect()
-    }
-
     fn partition_rows<'a>(
         &self,
         topic: Option<&Topic>,
@@ -191,6 +135,44 @@ impl Shard {
     }
 }
 
+/// Topics asked for by name that do not exist and may, each once, up to the bound of one change.
+fn missing_topics<'a>(
+    image: &Image,
+    topics: impl Iterator<Item = MetadataRequestTopic<'a>>,
+) -> Vec<NewTopic> {
+    let names: BTreeSet<&str> = topics
+        .filter_map(|topic| topic.name)
+        .filter(|name| image.topic_by_name(name).is_none() && is_topic_name(name))
+        .collect();
+    names
+        .into_iter()
+        .take(CHANGE_ENTRIES_MAX)
+        .map(|name| NewTopic {
+            name: name.to_string(),
+            partitions: -1,
+            replication_factor: -1,
+            ..NewTopic::default()
+        })
+        .collect()
+}
+
+/// What the answer says of the topics asked for. A topic has one row however often it is named, as
+/// in Kafka: a small request repeating a topic of many partitions would ask for gigabytes.
+fn topic_rows<'a>(
+    image: &'a Image,
+    named: Option<Array<'a, MetadataRequestTopic<'a>>>,
+) -> Vec<TopicRow<'a>> {
+    let Some(named) = named else {
+        return image.topics_by_name().map(TopicRow::known).collect();
+    };
+    let mut answered = BTreeSet::new();
+    named
+        .iter()
+        .map(|asked| TopicRow::of(image, &asked))
+        .filter(|row| answered.insert((row.id, row.name)))
+        .collect()
+}
+
 /// One topic of the answer.
 struct TopicRow<'a> {
     error: ErrorCode,
@@ -200,6 +182,29 @@ struct TopicRow<'a> {
 }
 
 impl<'a> TopicRow<'a> {
+    fn of(image: &'a Image, asked: &MetadataRequestTopic<'a>) -> TopicRow<'a> {
+        let (topic, error) = match asked.name {
+            Some(name) if !is_topic_name(name) => (None, ErrorCode::InvalidTopicException),
+            Some(name) => (
+                image.topic_by_name(name),
+                ErrorCode::UnknownTopicOrPartition,
+            ),
+            None => (image.topic(asked.topic_id), ErrorCode::UnknownTopicId),
+        };
+        match topic {
+            Some(topic) => TopicRow::known(topic),
+            None => TopicRow {
+                error,
+                name: asked.name,
+                id: match asked.name {
+                    Some(_) => TopicId::ZERO,
+                    None => asked.topic_id,
+                },
+                topic: None,
+            },
+        }
+    }
+
     fn known(topic: &'a Topic) -> TopicRow<'a> {
         TopicRow {
             error: ErrorCode::None,
@@ -207,5 +212,79 @@ impl<'a> TopicRow<'a> {
             id: topic.id,
             topic: Some(topic),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::TopicConfig;
+    use crate::metadata::MetadataRecord;
+
+    fn image() -> Image {
+        let mut image = Image::new(TopicConfig::default());
+        image.apply(&MetadataRecord::Topic {
+            topic_id: [7; 16],
+            name: "known".to_string(),
+            partitions: 10_000,
+            core_slot_base: 0,
+            config: Vec::new(),
+        });
+        image
+    }
+
+    fn by_name(name: &str) -> MetadataRequestTopic<'_> {
+        MetadataRequestTopic {
+            name: Some(name),
+            ..Default::default()
+        }
+    }
+
+    fn by_id(id: u8) -> MetadataRequestTopic<'static> {
+        MetadataRequestTopic {
+            topic_id: TopicId([id; 16]),
+            name: None,
+        }
+    }
+
+    #[test]
+    fn a_topic_named_often_has_one_row() {
+        let image = image();
+        let asked = [
+            by_name("known"),
+            by_name("unknown"),
+            by_name("known"),
+            by_id(7),
+            by_name("b/d"),
+            by_id(8),
+            by_name("unknown"),
+            by_id(8),
+            by_name("b/d"),
+        ];
+        let rows = topic_rows(&image, Some(Array::from(&asked)));
+        let rows: Vec<_> = rows
+            .iter()
+            .map(|row| (row.name, row.id.0[0], row.error))
+            .collect();
+        assert_eq!(
+            rows,
+            [
+                (Some("known"), 7, ErrorCode::None),
+                (Some("unknown"), 0, ErrorCode::UnknownTopicOrPartition),
+                (Some("b/d"), 0, ErrorCode::InvalidTopicException),
+                (None, 8, ErrorCode::UnknownTopicId),
+            ]
+        );
+    }
+
+    #[test]
+    fn a_million_missing_topics_are_found_in_little_time() {
+        // Looking each name up among all missing ones so far would not come to an end here.
+        const NAMES: usize = 2 * CHANGE_ENTRIES_MAX;
+        let image = image();
+        let names: Vec<String> = (0..NAMES / 2).map(|at| format!("{at:0100}")).collect();
+        let twice = names.iter().chain(&names).map(|name| by_name(name));
+        let missing = missing_topics(&image, twice.chain([by_name("known"), by_name("b/d")]));
+        assert_eq!(missing.len(), NAMES / 2);
     }
 }

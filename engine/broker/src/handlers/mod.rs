@@ -41,6 +41,25 @@ pub struct Request {
     pub correlation_id: i32,
 }
 
+/// Entries (topics, partitions assigned, brokers, configuration keys) in one request for a change
+/// of the metadata. Each is held several times over until the change is through, so that a frame
+/// full of them would take gigabytes.
+const CHANGE_ENTRIES_MAX: usize = 500_000;
+
+/// Bounds the entries of a request for a change. No client comes near the bound; beyond it even an
+/// answer with a row for each would be too much.
+fn check_entries(entries: impl Iterator<Item = usize>) -> Result<(), DecodeError> {
+    let found = entries.fold(0usize, usize::saturating_add);
+    if found <= CHANGE_ENTRIES_MAX {
+        return Ok(());
+    }
+    Err(DecodeError::Invalid {
+        field: "number of entries",
+        found: found as i64,
+        allowed: "at most 500000 in one change of the metadata",
+    })
+}
+
 /// The number of an error code on the wire.
 pub(crate) fn as_code(code: ErrorCode) -> i16 {
     code.code()
@@ -206,5 +225,17 @@ impl Shard {
             other => unreachable!("{other:?} asks partitions nothing"),
         };
         answered.expect("the body decoded when the request came");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_frame_full_of_entries_is_no_change_of_the_metadata() {
+        assert!(check_entries([CHANGE_ENTRIES_MAX - 1, 1].into_iter()).is_ok());
+        assert!(check_entries([CHANGE_ENTRIES_MAX, 1].into_iter()).is_err());
+        assert!(check_entries([usize::MAX, 1].into_iter()).is_err());
     }
 }

@@ -5,18 +5,24 @@
 //! (2) every core has applied them, so that whatever the client does next, on whichever core,
 //! meets the new state. A change that is refused, or only validated, writes nothing.
 
-use std::collections::VecDeque;
+mod configure;
+
+use std::collections::{BTreeSet, VecDeque};
 
 use highwater_base::limits::{PARTITIONS_PER_TOPIC_MAX, TOPIC_NAME_BYTES_MAX};
 use highwater_base::prng::Prng;
 use highwater_base::{CoreId, ErrorCode, TopicId};
 
+use self::configure::{check_configs, configure};
 use super::image::{Image, Topic};
 use super::record::MetadataRecord;
 use super::{METADATA_TOPIC, METADATA_TOPIC_ID};
+use crate::answer_text::shortened;
 
 /// Changes that may wait; beyond it a client is told to retry.
 pub const CHANGES_QUEUED_MAX: usize = 10_000;
+/// Brokers of a refused assignment that its message names.
+const BROKERS_QUOTED_MAX: usize = 8;
 /// Producer ids handed to a core at a time (Kafka's block size).
 pub const PRODUCER_ID_BLOCK: i64 = 1000;
 
@@ -25,6 +31,8 @@ pub const PRODUCER_ID_BLOCK: i64 = 1000;
 pub enum TopicRef {
     Name(String),
     Id(TopicId),
+    /// By both, or by neither.
+    Unclear,
 }
 
 /// A topic to create. -1 partitions or replicas ask for the broker's default (KIP-464).
@@ -137,10 +145,12 @@ struct InFlight {
     cores_to_apply: usize,
 }
 
-/// Defaults for topics whose creator left them open.
-#[derive(Clone, Copy, Debug)]
+/// Who this node is, what it may hold, and defaults for topics whose creator left them open.
+#[derive(Clone, Debug)]
 pub struct ControllerConfig {
-    pub node_id: i32,
+    /// The broker ids clients are told of: the node's, or in direct mode those of its cores in
+    /// the cores' order.
+    pub broker_ids: Vec<i32>,
     pub num_partitions: i32,
     pub cores: usize,
     pub topics_max: usize,
@@ -159,7 +169,7 @@ pub struct Controller {
 fn refuse<T>(code: ErrorCode, message: impl Into<String>) -> Result<T, ChangeError> {
     Err(ChangeError {
         code,
-        message: message.into(),
+        message: shortened(message.into()),
     })
 }
 
@@ -256,17 +266,7 @@ impl Controller {
                 topics,
                 validate_only,
             } => {
-                let outcome = topics
-                    .iter()
-                    .map(|(name, total, assignments)| {
-                        let duplicates = topics.iter().filter(|other| other.0 == *name).count();
-                        self.create_partitions(name, *total, assignments, duplicates, image)
-                            .map(|record| {
-                                records.push(record);
-                                Changed::Done
-                            })
-                    })
-                    .collect();
+                let outcome = self.create_partitions(topics, image, records);
                 if *validate_only {
                     records.clear();
                 }
@@ -276,13 +276,13 @@ impl Controller {
                 changes,
                 validate_only,
             } => {
+                let repeated = repeated(changes.iter().map(|change| change.topic.as_str()));
                 let outcome = changes
                     .iter()
                     .map(|change| {
-                        configure(change, image).map(|record| {
-                            records.push(record);
-                            Changed::Done
-                        })
+                        once(&change.topic, &repeated)?;
+                        records.push(configure(change, image)?);
+                        Ok(Changed::Done)
                     })
                     .collect();
                 if *validate_only {
@@ -310,37 +310,18 @@ impl Controller {
         slot: &mut u32,
         records: &mut Vec<MetadataRecord>,
     ) -> ChangeOutcome {
-        let mut partitions_added = 0usize;
+        let repeated = repeated(topics.iter().map(|topic| topic.name.as_str()));
+        let mut added = 0usize;
         topics
             .iter()
             .map(|topic| {
-                if topics
-                    .iter()
-                    .filter(|other| other.name == topic.name)
-                    .count()
-                    > 1
-                {
-                    return refuse(
-                        ErrorCode::InvalidRequest,
-                        format!("topic {} is named twice in the request", topic.name),
-                    );
-                }
+                once(&topic.name, &repeated)?;
                 let partitions = self.check_new_topic(topic, image)?;
-                partitions_added += partitions as usize;
-                if image.topic_count() + records.len() >= self.config.topics_max
-                    || image.partition_count() + partitions_added > self.config.partitions_max
-                {
-                    return refuse(
-                        ErrorCode::PolicyViolation,
-                        format!(
-                            "this node holds at most topics_max={} topics and partitions_max={} \
-                             partitions",
-                            self.config.topics_max, self.config.partitions_max
-                        ),
-                    );
-                }
+                self.check_room(image, records.len() + 1, added + partitions as usize)?;
                 let overrides = check_configs(&topic.configs, image)?;
+                added += partitions as usize;
                 let topic_id = self.new_topic_id(image);
+                *slot = self.first_slot(topic, *slot);
                 records.push(MetadataRecord::Topic {
                     topic_id: topic_id.0,
                     name: topic.name.clone(),
@@ -356,6 +337,43 @@ impl Controller {
                 })
             })
             .collect()
+    }
+
+    /// The core slot, `next` or soon after it, that puts a topic's first partition where its
+    /// assignment wants it. The others follow round the cores whatever they were assigned to: all
+    /// ids are this node, and metadata says which core leads.
+    fn first_slot(&self, topic: &NewTopic, next: u32) -> u32 {
+        let wanted = topic.assignments.iter().find(|(index, _)| *index == 0);
+        let core = wanted
+            .and_then(|(_, brokers)| brokers.first())
+            .filter(|_| self.config.broker_ids.len() > 1)
+            .and_then(|wanted| self.config.broker_ids.iter().position(|id| id == wanted));
+        let Some(core) = core else { return next };
+        let cores = self.config.cores as u32;
+        let ahead = (core as u32 + cores - next % cores) % cores;
+        next.wrapping_add(ahead)
+    }
+
+    /// Whether the node holds so much more than it does.
+    fn check_room(
+        &self,
+        image: &Image,
+        topics_added: usize,
+        partitions_added: usize,
+    ) -> Result<(), ChangeError> {
+        let config = &self.config;
+        if image.topic_count() + topics_added <= config.topics_max
+            && image.partition_count() + partitions_added <= config.partitions_max
+        {
+            return Ok(());
+        }
+        refuse(
+            ErrorCode::PolicyViolation,
+            format!(
+                "this node holds at most topics_max={} topics and partitions_max={} partitions",
+                config.topics_max, config.partitions_max
+            ),
+        )
     }
 
     fn check_new_topic(&self, topic: &NewTopic, image: &Image) -> Result<u32, ChangeError> {
@@ -412,68 +430,81 @@ impl Controller {
     }
 
     fn check_brokers(&self, index: i32, brokers: &[i32]) -> Result<(), ChangeError> {
-        if brokers == [self.config.node_id] {
+        if let [broker] = brokers
+            && self.config.broker_ids.contains(broker)
+        {
             return Ok(());
         }
+        let named = &brokers[..brokers.len().min(BROKERS_QUOTED_MAX)];
         refuse(
             ErrorCode::InvalidReplicaAssignment,
             format!(
-                "partition {index} is assigned to brokers {brokers:?}; allowed is [{}]",
-                self.config.node_id
+                "partition {index} is assigned to {} brokers, {named:?}; allowed is one of {:?}",
+                brokers.len(),
+                self.config.broker_ids
             ),
         )
     }
 
     fn create_partitions(
         &self,
-        name: &str,
-        total: i32,
-        assignments: &Option<Assignments>,
-        mentions: usize,
+        topics: &[(String, i32, Option<Assignments>)],
         image: &Image,
-    ) -> Result<MetadataRecord, ChangeError> {
-        if mentions > 1 {
-            let message = format!("topic {name} is named twice in the request");
-            return refuse(ErrorCode::InvalidRequest, message);
-        }
-        let topic = known_topic(name, image)?;
-        if total as i64 <= i64::from(topic.partitions) || total as usize > PARTITIONS_PER_TOPIC_MAX
+        records: &mut Vec<MetadataRecord>,
+    ) -> ChangeOutcome {
+        let repeated = repeated(topics.iter().map(|(name, ..)| name.as_str()));
+        let mut added = 0usize;
+        topics
+            .iter()
+            .map(|(name, total, assignments)| {
+                once(name, &repeated)?;
+                let topic = known_topic(name, image)?;
+                let more = self.check_growth(topic, *total, assignments.as_ref())?;
+                self.check_room(image, 0, added + more)?;
+                added += more;
+                records.push(MetadataRecord::Partitions {
+                    topic_id: topic.id.0,
+                    total: *total as u32,
+                });
+                Ok(Changed::Done)
+            })
+            .collect()
+    }
+
+    /// How many partitions are added to a topic that is to have `total`.
+    fn check_growth(
+        &self,
+        topic: &Topic,
+        total: i32,
+        assignments: Option<&Assignments>,
+    ) -> Result<usize, ChangeError> {
+        if i64::from(total) <= i64::from(topic.partitions)
+            || total as usize > PARTITIONS_PER_TOPIC_MAX
         {
             return refuse(
                 ErrorCode::InvalidPartitions,
                 format!(
-                    "topic {name} has {} partitions, {total} were asked for; allowed is more, up \
-                     to {PARTITIONS_PER_TOPIC_MAX}",
-                    topic.partitions
+                    "topic {} has {} partitions, {total} were asked for; allowed is more, up to \
+                     {PARTITIONS_PER_TOPIC_MAX}",
+                    topic.name, topic.partitions
                 ),
             );
         }
         let added = total as usize - topic.partitions as usize;
-        if image.partition_count() + added > self.config.partitions_max {
+        let Some(assignments) = assignments else {
+            return Ok(added);
+        };
+        if assignments.len() != added {
             let message = format!(
-                "this node holds at most {} partitions",
-                self.config.partitions_max
+                "{added} partitions are added, {} assigned",
+                assignments.len()
             );
-            return refuse(ErrorCode::PolicyViolation, message);
+            return refuse(ErrorCode::InvalidReplicaAssignment, message);
         }
-        if let Some(assignments) = assignments {
-            if assignments.len() != added {
-                return refuse(
-                    ErrorCode::InvalidReplicaAssignment,
-                    format!(
-                        "{added} partitions are added, {} assigned",
-                        assignments.len()
-                    ),
-                );
-            }
-            for (at, brokers) in assignments.iter().enumerate() {
-                self.check_brokers(topic.partitions as i32 + at as i32, brokers)?;
-            }
+        for (at, brokers) in assignments.iter().enumerate() {
+            self.check_brokers(topic.partitions as i32 + at as i32, brokers)?;
         }
-        Ok(MetadataRecord::Partitions {
-            topic_id: topic.id.0,
-            total: total as u32,
-        })
+        Ok(added)
     }
 
     fn new_topic_id(&mut self, image: &Image) -> TopicId {
@@ -505,15 +536,17 @@ impl Change {
     }
 }
 
-/// Checks a topic name by Kafka's rules.
-///
-/// # Errors
-/// INVALID_TOPIC_EXCEPTION with what is allowed.
-pub fn check_topic_name(name: &str) -> Result<(), ChangeError> {
+/// Whether a client's topic may have this name, by Kafka's rules.
+#[must_use]
+pub fn is_topic_name(name: &str) -> bool {
     let legal = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');
     let fits = !name.is_empty() && name.len() <= TOPIC_NAME_BYTES_MAX;
     let special = name == "." || name == ".." || name == METADATA_TOPIC;
-    if fits && !special && name.bytes().all(legal) {
+    fits && !special && name.bytes().all(legal)
+}
+
+fn check_topic_name(name: &str) -> Result<(), ChangeError> {
+    if is_topic_name(name) {
         return Ok(());
     }
     refuse(
@@ -535,49 +568,22 @@ fn known_topic<'a>(name: &str, image: &'a Image) -> Result<&'a Topic, ChangeErro
     }
 }
 
-fn check_configs(
-    configs: &[(String, Option<String>)],
-    image: &Image,
-) -> Result<Vec<(String, String)>, ChangeError> {
-    let mut parsed = image.defaults().clone();
-    let mut overrides: Vec<(String, String)> = Vec::new();
-    for (name, value) in configs {
-        // A null value means the default, as in Kafka.
-        let Some(value) = value else { continue };
-        if let Err(error) = parsed.set(name, value) {
-            return refuse(ErrorCode::InvalidConfig, error.to_string());
-        }
-        overrides.retain(|(known, _)| known != name);
-        overrides.push((name.clone(), value.trim().to_string()));
-    }
-    overrides.sort();
-    Ok(overrides)
-}
-
 fn delete_topics(
     topics: &[TopicRef],
     image: &Image,
     records: &mut Vec<MetadataRecord>,
 ) -> ChangeOutcome {
-    let mut doomed: Vec<TopicId> = Vec::new();
-    topics
+    let found: Vec<Result<&Topic, ChangeError>> = topics
         .iter()
-        .map(|reference| {
-            let topic = match reference {
-                TopicRef::Name(name) => known_topic(name, image)?,
-                TopicRef::Id(id) => match image.topic(*id) {
-                    Some(topic) => topic,
-                    None => {
-                        let message = format!("there is no topic with id {id}");
-                        return refuse(ErrorCode::UnknownTopicId, message);
-                    }
-                },
-            };
-            if doomed.contains(&topic.id) {
-                let message = format!("topic {} is named twice in the request", topic.name);
-                return refuse(ErrorCode::InvalidRequest, message);
-            }
-            doomed.push(topic.id);
+        .map(|reference| referenced_topic(reference, image))
+        .collect();
+    // A name and an id may mean the same topic.
+    let repeated = repeated(found.iter().flatten().map(|topic| &*topic.name));
+    found
+        .into_iter()
+        .map(|topic| {
+            let topic = topic?;
+            once(&topic.name, &repeated)?;
             records.push(MetadataRecord::TopicDeleted {
                 topic_id: topic.id.0,
             });
@@ -589,80 +595,40 @@ fn delete_topics(
         .collect()
 }
 
-fn configure(change: &ConfigChange, image: &Image) -> Result<MetadataRecord, ChangeError> {
-    let topic = known_topic(&change.topic, image)?;
-    let mut overrides = if change.replace {
-        Vec::new()
-    } else {
-        topic.overrides.clone()
-    };
-    for (name, operation, value) in &change.operations {
-        let known = crate::config::topic::find(name);
-        let Some(known) = known else {
-            let message = format!("unknown topic configuration {name}");
-            return refuse(ErrorCode::InvalidConfig, message);
-        };
-        let is_list = known.kind == crate::config::topic::ConfigType::List;
-        let current = overrides
-            .iter()
-            .find(|(key, _)| key == name)
-            .map_or_else(|| known.default.to_string(), |(_, value)| value.clone());
-        let wanted = match (operation, value) {
-            (ConfigOperation::Delete, _) | (ConfigOperation::Set, None) => None,
-            (ConfigOperation::Set, Some(value)) => Some(value.clone()),
-            (ConfigOperation::Unknown(number), _) => {
-                return refuse(
-                    ErrorCode::InvalidRequest,
-                    format!(
-                        "operation {number} on {name}; allowed are 0 set, 1 delete, 2 append, \
-                         3 subtract"
-                    ),
-                );
+fn referenced_topic<'a>(reference: &TopicRef, image: &'a Image) -> Result<&'a Topic, ChangeError> {
+    match reference {
+        TopicRef::Name(name) => known_topic(name, image),
+        TopicRef::Id(id) => match image.topic(*id) {
+            Some(topic) => Ok(topic),
+            None => {
+                let message = format!("there is no topic with id {id}");
+                refuse(ErrorCode::UnknownTopicId, message)
             }
-            (_, _) if !is_list => {
-                return refuse(
-                    ErrorCode::InvalidRequest,
-                    format!("{name} is not a list; append and subtract are for lists"),
-                );
-            }
-            (ConfigOperation::Append, value) => Some(list_with(&current, value.as_deref(), true)),
-            (ConfigOperation::Subtract, value) => {
-                Some(list_with(&current, value.as_deref(), false))
-            }
-        };
-        overrides.retain(|(key, _)| key != name);
-        if let Some(wanted) = wanted {
-            overrides.push((name.clone(), wanted));
-        }
+        },
+        TopicRef::Unclear => refuse(
+            ErrorCode::InvalidRequest,
+            "a topic is named either by its name or by its id",
+        ),
     }
-    let pairs: Vec<(String, Option<String>)> = overrides
-        .into_iter()
-        .map(|(key, value)| (key, Some(value)))
-        .collect();
-    let config = check_configs(&pairs, image)?;
-    Ok(MetadataRecord::TopicConfig {
-        topic_id: topic.id.0,
-        config,
-    })
 }
 
-/// A comma-separated list with entries added or taken away.
-fn list_with(current: &str, entries: Option<&str>, add: bool) -> String {
-    let split = |text: &str| -> Vec<String> {
-        text.split(',')
-            .map(str::trim)
-            .filter(|part| !part.is_empty())
-            .map(String::from)
-            .collect()
-    };
-    let mut list = split(current);
-    for entry in split(entries.unwrap_or("")) {
-        list.retain(|known| *known != entry);
-        if add {
-            list.push(entry);
-        }
+/// The names that a request gives more than once. A tree, because a client chooses the names and
+/// may choose many.
+fn repeated<'a>(names: impl Iterator<Item = &'a str>) -> BTreeSet<&'a str> {
+    let mut seen = BTreeSet::new();
+    names.filter(|name| !seen.insert(*name)).collect()
+}
+
+/// Refuses every mention of a name given more than once, as Kafka does: which of them was meant is
+/// not known.
+fn once(name: &str, repeated: &BTreeSet<&str>) -> Result<(), ChangeError> {
+    if !repeated.contains(name) {
+        return Ok(());
     }
-    list.join(",")
+    refuse(
+        ErrorCode::InvalidRequest,
+        format!("topic {name} is named more than once in the request"),
+    )
 }
 
 #[cfg(test)]

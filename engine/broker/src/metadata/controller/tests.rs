@@ -7,8 +7,12 @@ const ORIGIN: Origin = Origin {
 };
 
 fn controller() -> (Controller, Image) {
+    controller_of(&[1])
+}
+
+fn controller_of(broker_ids: &[i32]) -> (Controller, Image) {
     let config = ControllerConfig {
-        node_id: 1,
+        broker_ids: broker_ids.to_vec(),
         num_partitions: 4,
         cores: 2,
         topics_max: 100,
@@ -186,4 +190,220 @@ fn a_failed_log_write_is_told_and_leaves_nothing() {
         .expect("told");
     assert_eq!(code(&outcome[0]), ErrorCode::KafkaStorageError);
     assert!(matches!(controller.step(&image), Step::Idle));
+}
+
+#[test]
+fn a_name_given_twice_is_refused_in_every_place() {
+    let (mut controller, mut image) = controller();
+    let topics = vec![
+        new_topic("a", 1),
+        new_topic("twice", 1),
+        new_topic("twice", 2),
+    ];
+    let outcome = run(&mut controller, &mut image, create(topics));
+    let refused = ErrorCode::InvalidRequest;
+    let codes: Vec<ErrorCode> = outcome.iter().map(code).collect();
+    assert_eq!(codes, [ErrorCode::None, refused, refused]);
+    let grow = Change::CreatePartitions {
+        topics: vec![("a".to_string(), 2, None), ("a".to_string(), 3, None)],
+        validate_only: false,
+    };
+    let outcome = run(&mut controller, &mut image, grow);
+    assert_eq!(
+        outcome.iter().map(code).collect::<Vec<_>>(),
+        [refused, refused]
+    );
+    let id = image.topic_by_name("a").expect("created").id;
+    let delete = Change::DeleteTopics {
+        topics: vec![TopicRef::Name("a".to_string()), TopicRef::Id(id)],
+    };
+    let outcome = run(&mut controller, &mut image, delete);
+    assert_eq!(
+        outcome.iter().map(code).collect::<Vec<_>>(),
+        [refused, refused]
+    );
+    assert_eq!(image.topic_by_name("a").expect("still there").partitions, 1);
+}
+
+#[test]
+fn a_resource_altered_twice_in_one_request_keeps_its_configuration() {
+    let (mut controller, mut image) = controller();
+    run(&mut controller, &mut image, create(vec![new_topic("a", 1)]));
+    let set = |operations: &[(&str, &str)]| ConfigChange {
+        topic: "a".to_string(),
+        operations: operations
+            .iter()
+            .map(|(name, value)| {
+                let value = Some(value.to_string());
+                (name.to_string(), ConfigOperation::Set, value)
+            })
+            .collect(),
+        replace: false,
+    };
+    let twice = Change::Configure {
+        changes: vec![set(&[("retention.ms", "5")]), set(&[("segment.ms", "7")])],
+        validate_only: false,
+    };
+    let outcome = run(&mut controller, &mut image, twice);
+    let refused = ErrorCode::InvalidRequest;
+    let codes: Vec<ErrorCode> = outcome.iter().map(code).collect();
+    assert_eq!(codes, [refused, refused]);
+    let key_twice = Change::Configure {
+        changes: vec![set(&[("retention.ms", "5"), ("retention.ms", "6")])],
+        validate_only: false,
+    };
+    let outcome = run(&mut controller, &mut image, key_twice);
+    assert_eq!(code(&outcome[0]), refused);
+    assert!(
+        image
+            .topic_by_name("a")
+            .expect("exists")
+            .overrides
+            .is_empty()
+    );
+}
+
+#[test]
+fn the_partitions_of_one_request_add_up_to_the_limit() {
+    let (mut controller, mut image) = controller();
+    let topics = vec![new_topic("a", 1), new_topic("b", 1)];
+    run(&mut controller, &mut image, create(topics));
+    let grow = Change::CreatePartitions {
+        topics: vec![("a".to_string(), 600, None), ("b".to_string(), 600, None)],
+        validate_only: false,
+    };
+    let outcome = run(&mut controller, &mut image, grow);
+    let codes: Vec<ErrorCode> = outcome.iter().map(code).collect();
+    assert_eq!(codes, [ErrorCode::None, ErrorCode::PolicyViolation]);
+    // What is refused takes no room from what follows it.
+    let topics = vec![
+        new_topic("c", 900),
+        NewTopic {
+            configs: vec![("no.such.key".to_string(), Some("1".to_string()))],
+            ..new_topic("d", 300)
+        },
+        new_topic("e", 300),
+    ];
+    let outcome = run(&mut controller, &mut image, create(topics));
+    let codes: Vec<ErrorCode> = outcome.iter().map(code).collect();
+    assert_eq!(
+        codes,
+        [
+            ErrorCode::PolicyViolation,
+            ErrorCode::InvalidConfig,
+            ErrorCode::None
+        ]
+    );
+    assert_eq!(image.partition_count(), 901);
+}
+
+#[test]
+fn a_request_with_many_names_is_decided_in_little_time() {
+    // Comparing every name with every other would not come to an end here.
+    const NAMES: usize = 200_000;
+    let (mut controller, mut image) = controller();
+    let names = (0..NAMES).map(|at| new_topic(&format!("{at:0200}"), 0));
+    let outcome = run(&mut controller, &mut image, create(names.collect()));
+    assert_eq!(outcome.len(), NAMES);
+    let topics = (0..NAMES).map(|at| (format!("{at:0200}"), 0, None));
+    let grow = Change::CreatePartitions {
+        topics: topics.collect(),
+        validate_only: false,
+    };
+    assert_eq!(run(&mut controller, &mut image, grow).len(), NAMES);
+}
+
+#[test]
+fn direct_mode_takes_assignments_to_the_brokers_it_shows() {
+    let (mut controller, mut image) = controller_of(&[1000, 1001]);
+    let assigned = |name: &str, brokers: &[i32]| NewTopic {
+        assignments: (0..).zip(brokers).map(|(at, id)| (at, vec![*id])).collect(),
+        ..new_topic(name, -1)
+    };
+    let topics = vec![
+        assigned("on-1", &[1001]),
+        assigned("also-on-1", &[1001, 1000]),
+        assigned("on-0", &[1000]),
+        assigned("both-on-1", &[1001, 1001]),
+        assigned("nowhere", &[1]),
+    ];
+    let outcome = run(&mut controller, &mut image, create(topics));
+    let codes: Vec<ErrorCode> = outcome.iter().map(code).collect();
+    assert_eq!(codes[..4], [ErrorCode::None; 4]);
+    assert_eq!(codes[4], ErrorCode::InvalidReplicaAssignment);
+    let first_core = |name: &str| {
+        let topic = image.topic_by_name(name).expect("created");
+        topic.core_of(0, 2)
+    };
+    assert_eq!(first_core("on-1"), CoreId(1));
+    assert_eq!(first_core("also-on-1"), CoreId(1));
+    assert_eq!(first_core("on-0"), CoreId(0));
+    let grow = Change::CreatePartitions {
+        topics: vec![("on-1".to_string(), 2, Some(vec![vec![1000]]))],
+        validate_only: false,
+    };
+    let outcome = run(&mut controller, &mut image, grow);
+    assert_eq!(code(&outcome[0]), ErrorCode::None);
+}
+
+#[test]
+fn a_refusal_that_quotes_a_long_name_fits_its_answer() {
+    let (mut controller, mut image) = controller();
+    let name = "x".repeat(32_767);
+    let outcome = run(
+        &mut controller,
+        &mut image,
+        create(vec![new_topic(&name, 1)]),
+    );
+    let error = outcome[0].as_ref().expect_err("too long");
+    assert_eq!(error.code, ErrorCode::InvalidTopicException);
+    assert!(error.message.len() <= 1024, "{}", error.message.len());
+}
+
+#[test]
+fn a_list_cannot_grow_beyond_what_describing_it_can_say() {
+    let (mut controller, mut image) = controller();
+    run(&mut controller, &mut image, create(vec![new_topic("a", 1)]));
+    let key = "leader.replication.throttled.replicas";
+    let mut append = |value: String| {
+        let change = Change::Configure {
+            changes: vec![ConfigChange {
+                topic: "a".to_string(),
+                operations: vec![(key.to_string(), ConfigOperation::Append, Some(value))],
+                replace: false,
+            }],
+            validate_only: false,
+        };
+        code(&run(&mut controller, &mut image, change)[0])
+    };
+    assert_eq!(append("x".repeat(20_000)), ErrorCode::None);
+    assert_eq!(append("y".repeat(20_000)), ErrorCode::InvalidConfig);
+    assert_eq!(append("x".repeat(20_000)), ErrorCode::None);
+}
+
+#[test]
+fn null_values_are_refused_as_kafka_refuses_them() {
+    let (mut controller, mut image) = controller();
+    let null = NewTopic {
+        configs: vec![("retention.ms".to_string(), None)],
+        ..new_topic("b", 1)
+    };
+    let topics = vec![new_topic("a", 1), null];
+    let outcome = run(&mut controller, &mut image, create(topics));
+    assert_eq!(code(&outcome[1]), ErrorCode::InvalidConfig);
+    for (operation, expected) in [
+        (ConfigOperation::Set, ErrorCode::InvalidRequest),
+        (ConfigOperation::Delete, ErrorCode::None),
+    ] {
+        let change = Change::Configure {
+            changes: vec![ConfigChange {
+                topic: "a".to_string(),
+                operations: vec![("retention.ms".to_string(), operation, None)],
+                replace: false,
+            }],
+            validate_only: false,
+        };
+        let outcome = run(&mut controller, &mut image, change);
+        assert_eq!(code(&outcome[0]), expected);
+    }
 }
