@@ -57,10 +57,18 @@ pub(super) struct Inner {
     bootstrap_link: RefCell<Option<Rc<Link>>>,
     connecting: RefCell<BTreeSet<i32>>,
     refreshing: RefCell<BTreeSet<String>>,
-    pub(super) connect_error: RefCell<Option<ClientError>>,
+    troubles: RefCell<BTreeMap<Source, ClientError>>,
     /// A link opened or failed, or metadata arrived.
     pub(super) changed: Signal,
     attempts: Cell<usize>,
+}
+
+/// What may fail for a while and is tried again in the background.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Source {
+    Metadata,
+    ProducerId,
+    Broker(i32),
 }
 
 /// Links live in their tasks; the last user of the client ends them.
@@ -99,7 +107,7 @@ impl Client {
                 bootstrap_link: RefCell::new(None),
                 connecting: RefCell::default(),
                 refreshing: RefCell::default(),
-                connect_error: RefCell::new(None),
+                troubles: RefCell::default(),
                 changed: Signal::default(),
                 attempts: Cell::new(0),
             }),
@@ -216,13 +224,12 @@ impl Client {
         }
         let client = self.clone();
         monoio::spawn(async move {
-            if let Err(error) = client.link(broker).await {
-                client.inner.connect_error.replace(Some(error));
+            let opened = client.link(broker).await;
+            client.note(Source::Broker(broker), &opened);
+            if opened.is_err() {
                 // The broker may have moved; and one that is down is not tried in a loop.
                 let _ = client.refresh(Some(Vec::new())).await;
                 monoio::time::sleep(RETRY_BACKOFF).await;
-            } else {
-                client.inner.connect_error.replace(None);
             }
             client.inner.connecting.borrow_mut().remove(&broker);
             client.inner.changed.notify();
@@ -243,8 +250,7 @@ impl Client {
         }
         let client = self.clone();
         monoio::spawn(async move {
-            if let Err(error) = client.refresh(Some(topics.clone())).await {
-                client.inner.connect_error.replace(Some(error));
+            if client.refresh(Some(topics.clone())).await.is_err() {
                 monoio::time::sleep(RETRY_BACKOFF).await;
             }
             let mut refreshing = client.inner.refreshing.borrow_mut();
@@ -261,11 +267,40 @@ impl Client {
     /// # Errors
     /// No broker answers.
     pub async fn refresh(&self, topics: Option<Vec<String>>) -> Result<(), ClientError> {
+        let refreshed = self.fetch_metadata(topics).await;
+        self.note(Source::Metadata, &refreshed);
+        refreshed
+    }
+
+    async fn fetch_metadata(&self, topics: Option<Vec<String>>) -> Result<(), ClientError> {
         let link = self.any_link().await?;
         let answer = self.call_on(&link, &FetchMetadata { topics }).await?;
-        self.inner.metadata.borrow_mut().update(answer);
+        let mut metadata = self.inner.metadata.borrow_mut();
+        metadata.update(answer);
+        // Nobody waits for a broker that left the cluster.
+        let stays = |source: &Source, _: &mut ClientError| match source {
+            Source::Broker(id) => metadata.broker(*id).is_some(),
+            Source::Metadata | Source::ProducerId => true,
+        };
+        self.inner.troubles.borrow_mut().retain(stays);
+        drop(metadata);
         self.inner.changed.notify();
         Ok(())
+    }
+
+    /// Remembers how the newest attempt of this kind ended.
+    pub(super) fn note<T>(&self, source: Source, outcome: &Result<T, ClientError>) {
+        let mut troubles = self.inner.troubles.borrow_mut();
+        match outcome {
+            Ok(_) => troubles.remove(&source),
+            Err(error) => troubles.insert(source, error.clone()),
+        };
+    }
+
+    /// What fails at the moment and is tried again in the background.
+    #[must_use]
+    pub fn trouble(&self) -> Option<ClientError> {
+        self.inner.troubles.borrow().values().next().cloned()
     }
 
     /// Makes sure that a topic's metadata is known; returns its number of partitions. A topic that
