@@ -1,19 +1,23 @@
 //! `highwater consume`: records to standard output.
 
 use std::io::{Write, stdout};
+use std::time::Duration;
 
 use clap::{Args, ValueEnum};
-use highwater_client::FetchedRecord;
 use highwater_client::calls::OffsetSpec;
 use highwater_client::consumer::{ConsumerSettings, Fetched, Start};
 use highwater_client::driver::ConsumerHandle;
+use highwater_client::{ClientError, FetchedRecord};
 use serde_json::{Map, Value, json};
 
 use crate::CommandError;
 use crate::arguments::Connect;
+use crate::output::Waiting;
 
 /// How long a broker may wait for records when we only want what is there.
 const WAIT_AT_END_MS: i32 = 20;
+/// How often somebody who waits is told why, when the reason changed.
+const TELL_EVERY: Duration = Duration::from_secs(1);
 
 /// Read records and print them, one per line.
 #[derive(Debug, Args)]
@@ -101,14 +105,17 @@ pub(crate) async fn run(arguments: ConsumeArguments) -> Result<(), CommandError>
         ConsumerHandle::start(&client, settings, &arguments.topic, &partitions, start).await?;
     let mut left = arguments.max_records.unwrap_or(u64::MAX);
     let mut text = Vec::new();
+    let mut waiting = Waiting::default();
     while left > 0 {
-        let fetched = match arguments.exit_at_end {
-            true => match consumer.next_before_end().await? {
-                Some(fetched) => fetched,
-                None => break,
-            },
-            false => consumer.next().await?,
+        let next = next(&consumer, arguments.exit_at_end);
+        let Ok(fetched) = monoio::time::timeout(TELL_EVERY, next).await else {
+            waiting.tell(consumer.trouble());
+            continue;
         };
+        let Some(fetched) = fetched? else {
+            break;
+        };
+        waiting = Waiting::default();
         text.clear();
         for record in fetched
             .records
@@ -123,6 +130,17 @@ pub(crate) async fn run(arguments: ConsumeArguments) -> Result<(), CommandError>
         out.flush()?;
     }
     Ok(())
+}
+
+/// The next records, or `None` at the end if that is where to stop.
+async fn next(
+    consumer: &ConsumerHandle,
+    exit_at_end: bool,
+) -> Result<Option<Fetched>, ClientError> {
+    match exit_at_end {
+        true => consumer.next_before_end().await,
+        false => consumer.next().await.map(Some),
+    }
 }
 
 fn print_record(format: Format, fetched: &Fetched, record: &FetchedRecord, out: &mut Vec<u8>) {
