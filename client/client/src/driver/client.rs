@@ -10,7 +10,9 @@ use highwater_base::{ErrorCode, Now};
 use super::clock::Clock;
 use super::link::Link;
 use super::signal::Signal;
-use crate::calls::{AnswerError, Call, FetchMetadata, ListOffsets, OffsetSpec, Target};
+use crate::calls::{
+    AfterFailure, AnswerError, Attempts, Call, FetchMetadata, ListOffsets, OffsetSpec, Target,
+};
 use crate::connection::RequestHead;
 use crate::error::{ClientError, ErrorKind};
 use crate::metadata::MetadataCache;
@@ -69,6 +71,15 @@ pub(super) enum Source {
     Metadata,
     ProducerId,
     Broker(i32),
+}
+
+/// Two tasks may have connected at the same time: the link that was there first stays.
+fn keep_first(place: &mut Option<Rc<Link>>, link: Rc<Link>) -> Rc<Link> {
+    if let Some(first) = place.as_ref().filter(|first| first.is_open()) {
+        link.end();
+        return Rc::clone(first);
+    }
+    Rc::clone(place.insert(link))
 }
 
 /// Links live in their tasks; the last user of the client ends them.
@@ -170,8 +181,8 @@ impl Client {
                 .await
             {
                 Ok(link) => {
-                    self.inner.bootstrap_link.replace(Some(Rc::clone(&link)));
-                    return Ok(link);
+                    let mut place = self.inner.bootstrap_link.borrow_mut();
+                    return Ok(keep_first(&mut place, link));
                 }
                 Err(error) => last = Some(error),
             }
@@ -197,10 +208,10 @@ impl Client {
             reason: "metadata does not list it".to_string(),
         })?;
         let link = self.open(&address).await?;
-        self.inner
-            .links
-            .borrow_mut()
-            .insert(broker, Rc::clone(&link));
+        let mut links = self.inner.links.borrow_mut();
+        let mut place = links.remove(&broker);
+        let link = keep_first(&mut place, link);
+        links.insert(broker, Rc::clone(&link));
         Ok(link)
     }
 
@@ -337,8 +348,11 @@ impl Client {
         call.decode(version, &response.body)
             .map_err(|error| match error {
                 AnswerError::Refused(error) => error,
-                AnswerError::Decode(_) | AnswerError::Missing(_) => {
-                    link.protocol(&error.to_string())
+                AnswerError::Missing(_) => link.protocol(&error.to_string()),
+                AnswerError::Decode(_) => {
+                    let error = link.protocol(&error.to_string());
+                    link.close(error.clone());
+                    error
                 }
             })
     }
@@ -352,12 +366,14 @@ impl Client {
     }
 
     /// Runs a call where it belongs, again while its failure may pass and time is left. Only for
-    /// calls that may be repeated.
+    /// calls that may be repeated; one whose answer was lost counts as done when its repetition
+    /// finds it done (see [`Call::found_done`]).
     ///
     /// # Errors
     /// The last failure.
     pub async fn call<C: Call>(&self, target: Target, call: &C) -> Result<C::Answer, ClientError> {
         let deadline_ns = self.now().plus_ms(self.inner.settings.call_timeout_ms);
+        let mut attempts = Attempts::default();
         loop {
             let result = match self.target_link(target).await {
                 Ok(link) => self.call_on(&link, call).await,
@@ -367,15 +383,20 @@ impl Client {
                 Ok(answer) => return Ok(answer),
                 Err(error) => error,
             };
-            // The topic a call names is missing for good, not for a moment.
-            let passes = error.kind() == ErrorKind::Retriable
-                && error.code() != Some(ErrorCode::UnknownTopicOrPartition)
-                && !matches!(error, ClientError::Connect { .. });
-            if !passes || self.now().reached(deadline_ns) {
-                return Err(error);
+            match attempts.failed(call, error) {
+                AfterFailure::Done(answer) => return Ok(answer),
+                AfterFailure::GiveUp(error) => return Err(error),
+                AfterFailure::Repeat(error) if self.now().reached(deadline_ns) => {
+                    return Err(error);
+                }
+                AfterFailure::Repeat(_) => {}
             }
             monoio::time::sleep(RETRY_BACKOFF).await;
-            self.refresh(Some(Vec::new())).await?;
+            let refreshed = self.refresh(Some(Vec::new())).await;
+            // With an answer lost, a broker that is down is waited for: it may come back and tell.
+            if !attempts.may_have_worked() {
+                refreshed?;
+            }
         }
     }
 
