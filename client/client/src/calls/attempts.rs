@@ -50,7 +50,7 @@ impl Attempts {
         );
         let passes = match error {
             // Nobody waits for a broker that cannot be reached, unless it owes an answer.
-            ClientError::Connect { .. } => self.answer_lost,
+            ClientError::Connect { .. } | ClientError::UnknownBroker { .. } => self.answer_lost,
             // The topic a call names is missing for good, not for a moment.
             _ => {
                 error.kind() == ErrorKind::Retriable

@@ -73,6 +73,26 @@ pub(super) enum Source {
     Broker(i32),
 }
 
+/// The addresses of a comma-separated list, each `HOST:PORT`.
+fn addresses_of(list: &str) -> Result<Vec<String>, ClientError> {
+    let addresses = list.split(',').map(str::trim);
+    let addresses: Vec<String> = addresses
+        .filter(|address| !address.is_empty())
+        .map(String::from)
+        .collect();
+    let has_port = |address: &String| {
+        let parts = address.rsplit_once(':');
+        parts.is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok())
+    };
+    match addresses.iter().find(|address| !has_port(address)) {
+        None if !addresses.is_empty() => Ok(addresses),
+        wrong => Err(ClientError::Usage(format!(
+            "{:?} names no broker; name it as HOST:PORT, for example 127.0.0.1:9092",
+            wrong.map_or(list, String::as_str)
+        ))),
+    }
+}
+
 /// Two tasks may have connected at the same time: the link that was there first stays.
 fn keep_first(place: &mut Option<Rc<Link>>, link: Rc<Link>) -> Rc<Link> {
     if let Some(first) = place.as_ref().filter(|first| first.is_open()) {
@@ -98,16 +118,7 @@ impl Client {
     /// # Errors
     /// None of them answers.
     pub async fn connect(bootstrap: &str, settings: ClientSettings) -> Result<Client, ClientError> {
-        let bootstrap: Vec<String> = bootstrap
-            .split(',')
-            .map(str::trim)
-            .filter(|address| !address.is_empty())
-            .map(String::from)
-            .collect();
-        if bootstrap.is_empty() {
-            let usage = "name a broker as HOST:PORT, for example 127.0.0.1:9092";
-            return Err(ClientError::Usage(usage.to_string()));
-        }
+        let bootstrap = addresses_of(bootstrap)?;
         let client = Client {
             inner: Rc::new(Inner {
                 settings,
@@ -203,10 +214,7 @@ impl Client {
                 .broker(broker)
                 .map(|one| format!("{}:{}", one.host, one.port))
         });
-        let address = address.ok_or_else(|| ClientError::Connect {
-            address: format!("broker {broker}"),
-            reason: "metadata does not list it".to_string(),
-        })?;
+        let address = address.ok_or(ClientError::UnknownBroker { id: broker })?;
         let link = self.open(&address).await?;
         let mut links = self.inner.links.borrow_mut();
         let mut place = links.remove(&broker);
@@ -453,5 +461,21 @@ impl Client {
             }
         }
         Ok(offsets)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_without_a_port_is_wrong_usage() {
+        let listed = addresses_of("a:1, [::1]:9092,,b.c:65535").expect("addresses");
+        assert_eq!(listed, ["a:1", "[::1]:9092", "b.c:65535"]);
+        for wrong in ["", ",", "a", "a:1,b", "a:", ":1", "a:65536", "a:port"] {
+            let error = addresses_of(wrong).expect_err(wrong);
+            assert!(error.to_string().contains("HOST:PORT"), "{error}");
+            assert!(matches!(error, ClientError::Usage(_)));
+        }
     }
 }
