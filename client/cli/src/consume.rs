@@ -8,11 +8,11 @@ use highwater_client::calls::OffsetSpec;
 use highwater_client::consumer::{ConsumerSettings, Fetched, Start};
 use highwater_client::driver::ConsumerHandle;
 use highwater_client::{ClientError, FetchedRecord};
-use serde_json::{Map, Value, json};
 
 use crate::CommandError;
 use crate::arguments::Connect;
 use crate::output::Waiting;
+use crate::record_json::line_of;
 
 /// How long a broker may wait for records when we only want what is there.
 const WAIT_AT_END_MS: i32 = 20;
@@ -151,77 +151,18 @@ fn print_record(format: Format, fetched: &Fetched, record: &FetchedRecord, out: 
             out.push(b'\t');
             out.extend_from_slice(record.value.as_deref().unwrap_or_default());
         }
-        Format::Json => {
-            let mut object = Map::new();
-            object.insert("topic".to_string(), json!(*fetched.topic));
-            object.insert("partition".to_string(), json!(fetched.partition));
-            object.insert("offset".to_string(), json!(record.offset));
-            object.insert("timestamp".to_string(), json!(record.timestamp));
-            put_bytes(&mut object, "key", record.key.as_deref());
-            put_bytes(&mut object, "value", record.value.as_deref());
-            let headers = record.headers.iter().map(|(name, value)| {
-                let mut header = Map::new();
-                header.insert("name".to_string(), json!(name));
-                put_bytes(&mut header, "value", value.as_deref());
-                Value::Object(header)
-            });
-            object.insert("headers".to_string(), headers.collect());
-            out.extend_from_slice(Value::Object(object).to_string().as_bytes());
-        }
+        Format::Json => out.extend_from_slice(line_of(fetched, record).as_bytes()),
     }
     out.push(b'\n');
-}
-
-/// Text as `NAME`; what is not text as `NAME_base64`, so that nothing is lost.
-fn put_bytes(object: &mut Map<String, Value>, name: &str, bytes: Option<&[u8]>) {
-    match bytes.map(std::str::from_utf8) {
-        None => object.insert(name.to_string(), Value::Null),
-        Some(Ok(text)) => object.insert(name.to_string(), json!(text)),
-        Some(Err(_)) => object.insert(
-            format!("{name}_base64"),
-            json!(base64(bytes.unwrap_or_default())),
-        ),
-    };
-}
-
-/// Base64 of RFC 4648 with padding.
-fn base64(bytes: &[u8]) -> String {
-    const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    let mut text = String::with_capacity(bytes.len().div_ceil(3) * 4);
-    for chunk in bytes.chunks(3) {
-        let bits = chunk
-            .iter()
-            .fold(0u32, |bits, byte| bits << 8 | u32::from(*byte));
-        let bits = bits << (8 * (3 - chunk.len()));
-        for digit in 0..4 {
-            match digit <= chunk.len() {
-                true => text.push(ALPHABET[(bits >> (18 - 6 * digit)) as usize & 63] as char),
-                false => text.push('='),
-            }
-        }
-    }
-    text
 }
 
 #[cfg(test)]
 mod tests {
     use std::rc::Rc;
 
-    use super::*;
+    use serde_json::{Value, json};
 
-    #[test]
-    fn base64_agrees_with_the_rfc() {
-        let known = [
-            ("", ""),
-            ("f", "Zg=="),
-            ("fo", "Zm8="),
-            ("foo", "Zm9v"),
-            ("foob", "Zm9vYg=="),
-        ];
-        for (bytes, text) in known {
-            assert_eq!(base64(bytes.as_bytes()), text);
-        }
-    }
+    use super::*;
 
     #[test]
     fn records_print_as_asked_and_json_loses_nothing() {
