@@ -10,6 +10,7 @@ mod arguments;
 mod cluster;
 mod config;
 mod consume;
+mod moment;
 mod output;
 mod produce;
 mod record_json;

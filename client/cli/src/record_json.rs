@@ -58,8 +58,7 @@ pub(crate) fn parse(line: &[u8]) -> Result<JsonRecord, String> {
         object.remove(place);
     }
     let key = take_bytes(&mut object, "key")?.flatten();
-    let value = take_bytes(&mut object, "value")?
-        .ok_or("no \"value\"; a record without one has \"value\": null")?;
+    let value = take_bytes(&mut object, "value")?;
     let timestamp = match object.remove("timestamp") {
         None | Some(Value::Null) => None,
         Some(number) => Some(number.as_i64().ok_or("\"timestamp\" is no whole number")?),
@@ -73,6 +72,7 @@ pub(crate) fn parse(line: &[u8]) -> Result<JsonRecord, String> {
         Some(_) => return Err("\"headers\" is no list".to_string()),
     };
     nothing_left(&object)?;
+    let value = value.ok_or("no \"value\"; a record without one has \"value\": null")?;
     Ok(JsonRecord {
         key,
         value,
@@ -231,6 +231,7 @@ mod tests {
             (r#"{"key": "k"}"#, "\"value\": null"),
             (r#"{"value": 7}"#, "quote it"),
             (r#"{"value": "v", "kye": "k"}"#, "unknown name \"kye\""),
+            (r#"{"valu": "v"}"#, "unknown name \"valu\""),
             (r#"{"value": "v", "value_base64": "Zg=="}"#, "both"),
             (r#"{"value_base64": "Zg"}"#, "no base64"),
             (r#"{"value": "v", "headers": {"a": "b"}}"#, "no list"),

@@ -9,7 +9,10 @@ use highwater_base::ErrorCode;
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ClientError {
     /// No connection to any of the servers that were tried.
-    #[error("cannot connect to {address}: {reason}; start the broker or name another one")]
+    #[error(
+        "cannot connect to {address}: {reason}; start the broker or name another one with \
+         --bootstrap-server"
+    )]
     Connect { address: String, reason: String },
     /// A broker the cluster does not have now.
     #[error("the cluster has no broker {id}; `highwater cluster describe` lists them")]
