@@ -245,7 +245,10 @@ impl Client {
         monoio::spawn(async move {
             let opened = client.link(broker).await;
             client.note(Source::Broker(broker), &opened);
-            if opened.is_err() {
+            if opened.is_ok() {
+                // Nobody asks for metadata only to learn that it can be had again.
+                client.note(Source::Metadata, &opened);
+            } else {
                 // The broker may have moved; and one that is down is not tried in a loop.
                 let _ = client.refresh(Some(Vec::new())).await;
                 monoio::time::sleep(RETRY_BACKOFF).await;

@@ -22,6 +22,7 @@ use highwater_wire::metadata::{
 };
 use highwater_wire::{ApiKey, Array};
 
+use super::client::Source;
 use super::*;
 use crate::calls::{CreateTopic, Target};
 use crate::connection::RequestHead;
@@ -286,5 +287,27 @@ fn a_consumer_whose_broker_does_not_know_fetch_fails_instead_of_waiting() {
         matches!(next, Err(ClientError::NoCommonVersion { .. })),
         "{next:?}"
     );
+    drop(served);
+}
+
+#[test]
+fn trouble_ends_when_the_broker_is_back() {
+    let apis = offered(&[(ApiKey::Metadata, 1)]);
+    let (address, served) = broker(2, apis, |_| Reaction::Hang);
+    let trouble = block_on(async {
+        let client = Client::connect(&address, settings()).await?;
+        let down = || ClientError::Connect {
+            address: address.clone(),
+            reason: "refused".to_string(),
+        };
+        client.note::<()>(Source::Metadata, &Err(down()));
+        client.note::<()>(Source::Broker(BROKER_ID), &Err(down()));
+        assert_eq!(client.trouble(), Some(down()));
+        assert!(!client.may_use(BROKER_ID), "it has to connect");
+        within_patience(|| client.may_use(BROKER_ID)).await;
+        Ok::<_, ClientError>(client.trouble())
+    })
+    .expect("a ring");
+    assert_eq!(trouble, Ok(None));
     drop(served);
 }
