@@ -5,12 +5,11 @@ use highwater_client::calls::{
     AlterConfig, AlterConfigs, ConfigOperation, ConfigResource, ConfigSource, DescribeConfigs,
     Target,
 };
-use highwater_client::driver::Client;
 use serde_json::json;
 
 use crate::CommandError;
-use crate::arguments::{Common, Connect, key_value};
-use crate::output::{Lean, Table, print, print_either};
+use crate::arguments::{Common, key_value};
+use crate::output::{Lean, Table, print_either};
 
 #[derive(Debug, Subcommand)]
 pub enum ConfigCommand {
@@ -29,11 +28,12 @@ pub enum ConfigCommand {
         all: bool,
     },
     /// Set configuration of a topic; the other keys stay as they are.
-    #[command(after_help = "Example:
-  highwater config set orders retention.ms=86400000 compression.type=zstd")]
+    #[command(after_help = "Examples:
+  highwater config set orders retention.ms=86400000       records are kept for a day
+  highwater config set orders retention.bytes=1073741824 compression.type=zstd")]
     Set {
         #[command(flatten)]
-        connect: Connect,
+        common: Common,
         /// Name of the topic.
         topic: String,
         /// What to set.
@@ -44,7 +44,7 @@ pub enum ConfigCommand {
     #[command(after_help = "Example:\n  highwater config unset orders retention.ms")]
     Unset {
         #[command(flatten)]
-        connect: Connect,
+        common: Common,
         /// Name of the topic.
         topic: String,
         /// What to unset.
@@ -71,37 +71,36 @@ pub(crate) async fn run(command: ConfigCommand) -> Result<(), CommandError> {
             all,
         } => describe(common, resource, all).await,
         ConfigCommand::Set {
-            connect,
+            common,
             topic,
             values,
         } => {
-            let client = connect.connect().await?;
             let changes = values.into_iter().map(|(name, value)| AlterConfig {
                 name,
                 operation: ConfigOperation::Set(value),
             });
-            alter(&client, topic, changes.collect()).await
+            alter(&common, topic, changes.collect()).await
         }
         ConfigCommand::Unset {
-            connect,
+            common,
             topic,
             keys,
         } => {
-            let client = connect.connect().await?;
             let changes = keys.into_iter().map(|name| AlterConfig {
                 name,
                 operation: ConfigOperation::Unset,
             });
-            alter(&client, topic, changes.collect()).await
+            alter(&common, topic, changes.collect()).await
         }
     }
 }
 
 async fn alter(
-    client: &Client,
+    common: &Common,
     topic: String,
     changes: Vec<AlterConfig>,
 ) -> Result<(), CommandError> {
+    let client = common.connect.connect().await?;
     client.topic_partitions(&topic).await?;
     let names: Vec<String> = changes.iter().map(|change| change.name.clone()).collect();
     let call = AlterConfigs {
@@ -109,10 +108,9 @@ async fn alter(
         changes,
     };
     client.call(Target::Controller, &call).await?;
-    Ok(print(&format!(
-        "Changed {} of topic {topic}\n",
-        names.join(", ")
-    ))?)
+    let text = format!("Changed {} of topic {topic}\n", names.join(", "));
+    let document = json!({"topic": topic, "changed": names});
+    Ok(print_either(common.json, &document, &text)?)
 }
 
 async fn describe(common: Common, resource: Resource, all: bool) -> Result<(), CommandError> {

@@ -1,26 +1,38 @@
 //! `highwater consume`: records to standard output.
 
-use std::io::{Write, stdout};
+use std::fs::File;
+use std::io::{IsTerminal, Write, stderr, stdout};
+use std::os::fd::AsFd;
+use std::time::Duration;
 
 use clap::{Args, ValueEnum};
-use highwater_client::FetchedRecord;
+use highwater_base::Now;
 use highwater_client::calls::OffsetSpec;
 use highwater_client::consumer::{ConsumerSettings, Fetched, Start};
-use highwater_client::driver::ConsumerHandle;
-use serde_json::{Map, Value, json};
+use highwater_client::driver::{Client, ConsumerHandle};
+use highwater_client::{ClientError, FetchedRecord};
 
 use crate::CommandError;
 use crate::arguments::Connect;
+use crate::moment::Moment;
+use crate::output::{Waiting, grouped};
+use crate::record_json::line_of;
 
 /// How long a broker may wait for records when we only want what is there.
 const WAIT_AT_END_MS: i32 = 20;
+/// How often somebody who waits is told why, when the reason changed.
+const TELL_EVERY: Duration = Duration::from_secs(1);
+const PROGRESS_EVERY: Duration = Duration::from_millis(500);
 
 /// Read records and print them, one per line.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   highwater consume orders                                 what comes in from now on
   highwater consume orders --from-beginning --exit-at-end  everything that is there
-  highwater consume orders --partition 0 --offset 42 --max-records 1 --format json")]
+  highwater consume orders --from-timestamp 15m            from a quarter of an hour ago on
+  highwater consume orders --format key-value              key, tab, value
+  highwater consume orders --partition 0 --offset 42 --max-records 1 --json
+  highwater consume orders --from-beginning -e --json | highwater produce copy --json")]
 pub struct ConsumeArguments {
     #[command(flatten)]
     connect: Connect,
@@ -41,14 +53,15 @@ pub struct ConsumeArguments {
         value_parser = clap::value_parser!(i64).range(0..)
     )]
     offset: Option<i64>,
-    /// Start at the first record of this time or later, in milliseconds since 1970.
+    /// Start at the first record of this time or later: milliseconds since 1970, a date and time in
+    /// UTC like 2026-01-01T12:30:00Z, or how long ago like 15m (s, m, h, d).
     #[arg(
         long,
+        visible_alias = "timestamp",
         group = "start",
-        value_name = "MS",
-        value_parser = clap::value_parser!(i64).range(0..)
+        value_name = "WHEN"
     )]
-    from_timestamp: Option<i64>,
+    from_timestamp: Option<Moment>,
     /// End after this many records.
     #[arg(short = 'n', long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     max_records: Option<u64>,
@@ -71,11 +84,13 @@ enum Format {
 }
 
 impl ConsumeArguments {
-    fn start(&self) -> Start {
+    fn start(&self, now_wall_ms: i64) -> Start {
         match (self.from_beginning, self.offset, self.from_timestamp) {
             (true, _, _) => Start::At(OffsetSpec::Beginning),
             (false, Some(offset), _) => Start::Offset(offset),
-            (false, None, Some(timestamp)) => Start::At(OffsetSpec::Timestamp(timestamp)),
+            (false, None, Some(moment)) => {
+                Start::At(OffsetSpec::Timestamp(moment.wall_ms(now_wall_ms)))
+            }
             (false, None, None) => Start::At(OffsetSpec::End),
         }
     }
@@ -96,33 +111,123 @@ pub(crate) async fn run(arguments: ConsumeArguments) -> Result<(), CommandError>
     if arguments.exit_at_end {
         settings.max_wait_ms = WAIT_AT_END_MS;
     }
-    let start = arguments.start();
+    let start = arguments.start(client.now().wall_ms);
     let consumer =
         ConsumerHandle::start(&client, settings, &arguments.topic, &partitions, start).await?;
+    print_records(&client, &consumer, &arguments).await
+}
+
+async fn print_records(
+    client: &Client,
+    consumer: &ConsumerHandle,
+    arguments: &ConsumeArguments,
+) -> Result<(), CommandError> {
     let mut left = arguments.max_records.unwrap_or(u64::MAX);
     let mut text = Vec::new();
+    let mut waiting = Waiting::default();
+    let mut progress = Progress::start(client.now());
     while left > 0 {
-        let fetched = match arguments.exit_at_end {
-            true => match consumer.next_before_end().await? {
-                Some(fetched) => fetched,
-                None => break,
-            },
-            false => consumer.next().await?,
+        let next = next(consumer, arguments.exit_at_end);
+        let Ok(fetched) = monoio::time::timeout(TELL_EVERY, next).await else {
+            let trouble = consumer.trouble();
+            if trouble.is_none() {
+                progress.idle();
+            }
+            waiting.tell(trouble);
+            continue;
         };
+        let Some(fetched) = fetched? else {
+            break;
+        };
+        waiting = Waiting::default();
         text.clear();
-        for record in fetched
-            .records
-            .iter()
-            .take(usize::try_from(left).unwrap_or(usize::MAX))
-        {
-            left -= 1;
+        let wanted = usize::try_from(left).unwrap_or(usize::MAX);
+        let records = fetched.records.iter().take(wanted);
+        let count = records.len() as u64;
+        for record in records {
             print_record(arguments.format(), &fetched, record, &mut text);
         }
+        left -= count;
         let mut out = stdout().lock();
         out.write_all(&text)?;
         out.flush()?;
+        progress.printed(count, client.now());
     }
+    progress.end();
     Ok(())
+}
+
+/// What somebody at a terminal sees while records go elsewhere, or while none come.
+struct Progress {
+    records: u64,
+    shown_records: u64,
+    shown_at_ns: u64,
+    /// Records go to a file, and somebody reads stderr. Behind a pipe another program may print.
+    shows_rate: bool,
+    /// Records go to a terminal, where nothing at all would look like a hang.
+    hints: bool,
+}
+
+impl Progress {
+    fn start(now: Now) -> Progress {
+        let read = stderr().is_terminal();
+        Progress {
+            records: 0,
+            shown_records: 0,
+            shown_at_ns: now.monotonic_ns,
+            shows_rate: read && prints_to_file(),
+            hints: read && stdout().is_terminal(),
+        }
+    }
+
+    fn idle(&mut self) {
+        if self.hints && self.records == 0 {
+            let hint = "Waiting for new records; --from-beginning shows those that are there. \
+                        Ctrl-C ends.\n";
+            let _ = stderr().write_all(hint.as_bytes());
+        }
+        self.hints = false;
+    }
+
+    fn printed(&mut self, count: u64, now: Now) {
+        self.records += count;
+        let elapsed_ns = now.monotonic_ns - self.shown_at_ns;
+        if !self.shows_rate || u128::from(elapsed_ns) < PROGRESS_EVERY.as_nanos() {
+            return;
+        }
+        let rate = (self.records - self.shown_records) as f64 * 1e9 / elapsed_ns.max(1) as f64;
+        let line = format!(
+            "\r\x1b[K{} records, {} records/s",
+            grouped(self.records),
+            grouped(rate as u64)
+        );
+        let _ = stderr().write_all(line.as_bytes());
+        (self.shown_records, self.shown_at_ns) = (self.records, now.monotonic_ns);
+    }
+
+    fn end(&self) {
+        if self.shows_rate {
+            let line = format!("\r\x1b[K{} records\n", grouped(self.records));
+            let _ = stderr().write_all(line.as_bytes());
+        }
+    }
+}
+
+fn prints_to_file() -> bool {
+    let descriptor = stdout().as_fd().try_clone_to_owned();
+    let metadata = descriptor.and_then(|descriptor| File::from(descriptor).metadata());
+    metadata.is_ok_and(|metadata| metadata.is_file())
+}
+
+/// The next records, or `None` at the end if that is where to stop.
+async fn next(
+    consumer: &ConsumerHandle,
+    exit_at_end: bool,
+) -> Result<Option<Fetched>, ClientError> {
+    match exit_at_end {
+        true => consumer.next_before_end().await,
+        false => consumer.next().await.map(Some),
+    }
 }
 
 fn print_record(format: Format, fetched: &Fetched, record: &FetchedRecord, out: &mut Vec<u8>) {
@@ -133,77 +238,18 @@ fn print_record(format: Format, fetched: &Fetched, record: &FetchedRecord, out: 
             out.push(b'\t');
             out.extend_from_slice(record.value.as_deref().unwrap_or_default());
         }
-        Format::Json => {
-            let mut object = Map::new();
-            object.insert("topic".to_string(), json!(*fetched.topic));
-            object.insert("partition".to_string(), json!(fetched.partition));
-            object.insert("offset".to_string(), json!(record.offset));
-            object.insert("timestamp".to_string(), json!(record.timestamp));
-            put_bytes(&mut object, "key", record.key.as_deref());
-            put_bytes(&mut object, "value", record.value.as_deref());
-            let headers = record.headers.iter().map(|(name, value)| {
-                let mut header = Map::new();
-                header.insert("name".to_string(), json!(name));
-                put_bytes(&mut header, "value", value.as_deref());
-                Value::Object(header)
-            });
-            object.insert("headers".to_string(), headers.collect());
-            out.extend_from_slice(Value::Object(object).to_string().as_bytes());
-        }
+        Format::Json => out.extend_from_slice(line_of(fetched, record).as_bytes()),
     }
     out.push(b'\n');
-}
-
-/// Text as `NAME`; what is not text as `NAME_base64`, so that nothing is lost.
-fn put_bytes(object: &mut Map<String, Value>, name: &str, bytes: Option<&[u8]>) {
-    match bytes.map(std::str::from_utf8) {
-        None => object.insert(name.to_string(), Value::Null),
-        Some(Ok(text)) => object.insert(name.to_string(), json!(text)),
-        Some(Err(_)) => object.insert(
-            format!("{name}_base64"),
-            json!(base64(bytes.unwrap_or_default())),
-        ),
-    };
-}
-
-/// Base64 of RFC 4648 with padding.
-fn base64(bytes: &[u8]) -> String {
-    const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    let mut text = String::with_capacity(bytes.len().div_ceil(3) * 4);
-    for chunk in bytes.chunks(3) {
-        let bits = chunk
-            .iter()
-            .fold(0u32, |bits, byte| bits << 8 | u32::from(*byte));
-        let bits = bits << (8 * (3 - chunk.len()));
-        for digit in 0..4 {
-            match digit <= chunk.len() {
-                true => text.push(ALPHABET[(bits >> (18 - 6 * digit)) as usize & 63] as char),
-                false => text.push('='),
-            }
-        }
-    }
-    text
 }
 
 #[cfg(test)]
 mod tests {
     use std::rc::Rc;
 
-    use super::*;
+    use serde_json::{Value, json};
 
-    #[test]
-    fn base64_agrees_with_the_rfc() {
-        let known = [
-            ("", ""),
-            ("f", "Zg=="),
-            ("fo", "Zm8="),
-            ("foo", "Zm9v"),
-            ("foob", "Zm9vYg=="),
-        ];
-        for (bytes, text) in known {
-            assert_eq!(base64(bytes.as_bytes()), text);
-        }
-    }
+    use super::*;
 
     #[test]
     fn records_print_as_asked_and_json_loses_nothing() {

@@ -10,8 +10,10 @@ mod arguments;
 mod cluster;
 mod config;
 mod consume;
+mod moment;
 mod output;
 mod produce;
+mod record_json;
 mod topic;
 
 use std::io;
@@ -20,21 +22,44 @@ use std::process::ExitCode;
 use clap::Subcommand;
 use highwater_client::ClientError;
 
+/// Closes the help of the whole program: the first steps, and what holds for every command.
+pub const HELP_EXAMPLES: &str = "First steps:
+  highwater dev                                            a broker to try things out with
+  highwater topic create greetings --partitions 3
+  echo hello | highwater produce greetings
+  highwater consume greetings --from-beginning --exit-at-end
+
+Commands find the broker by --bootstrap-server or $HIGHWATER_BOOTSTRAP_SERVER. Exit codes: 0 done,
+1 failed, 2 wrong usage.";
+
+const HELP_TOPIC: &str = "Examples:
+  highwater topic create orders --partitions 6
+  highwater topic describe orders
+  highwater config set orders retention.ms=86400000    changes what create --config set";
+
+const HELP_CONFIG: &str = "Examples:
+  highwater config describe orders --all               every key, its value and its source
+  highwater config set orders retention.ms=86400000
+  highwater config unset orders retention.ms";
+
 /// The commands that talk to a broker.
 #[derive(Debug, Subcommand)]
 pub enum ClientCommand {
     /// List, create, describe, grow and delete topics.
-    #[command(subcommand)]
+    #[command(subcommand, after_help = HELP_TOPIC)]
     Topic(topic::TopicCommand),
     /// Show and change the configuration of topics; show that of brokers.
-    #[command(subcommand)]
+    #[command(subcommand, after_help = HELP_CONFIG)]
     Config(config::ConfigCommand),
     /// Show who is in the cluster.
-    #[command(subcommand)]
+    #[command(
+        subcommand,
+        after_help = "Example:\n  highwater cluster describe --json"
+    )]
     Cluster(cluster::ClusterCommand),
-    /// Write one record per line of standard input.
+    /// Write one record per line of standard input: values, keys and values, or JSON.
     Produce(produce::ProduceArguments),
-    /// Read records and print them.
+    /// Read records and print them: values, keys and values, or JSON.
     Consume(consume::ConsumeArguments),
 }
 
@@ -83,5 +108,69 @@ pub fn run(command: ClientCommand) -> ExitCode {
         | CommandError::Failed(_)
         | CommandError::Input(_)
         | CommandError::Output(_) => ExitCode::FAILURE,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::{CommandFactory, Parser};
+
+    use super::*;
+
+    #[derive(Debug, Parser)]
+    struct Program {
+        #[command(subcommand)]
+        _command: ClientCommand,
+    }
+
+    /// Every command that does something, with its path.
+    fn leaves(command: &clap::Command, path: &str, found: &mut Vec<(String, clap::Command)>) {
+        for one in command.get_subcommands() {
+            let path = format!("{path} {}", one.get_name());
+            match one.has_subcommands() {
+                true => leaves(one, &path, found),
+                false => found.push((path, one.clone())),
+            }
+        }
+    }
+
+    #[test]
+    fn the_parser_is_consistent() {
+        Program::command().debug_assert();
+    }
+
+    #[test]
+    fn every_command_has_examples_that_parse() {
+        let mut found = Vec::new();
+        leaves(&Program::command(), "highwater", &mut found);
+        assert!(found.len() >= 10, "{found:?}");
+        for (path, command) in found {
+            let help = command.get_after_help().map(ToString::to_string);
+            let help = help.unwrap_or_default();
+            let examples = help
+                .lines()
+                .filter_map(|line| line.find(&path).map(|at| &line[at..]));
+            let mut count = 0;
+            for example in examples {
+                // What follows two spaces explains; what follows a pipe is another program's.
+                let words = example.split("  ").next().unwrap_or_default();
+                let words = words.split(" |").next().unwrap_or_default();
+                let words = words.split(" <").next().unwrap_or_default();
+                let parsed = Program::try_parse_from(words.split_whitespace());
+                assert!(parsed.is_ok(), "{words}: {parsed:?}");
+                count += 1;
+            }
+            assert!(count > 0, "{path} has no example");
+        }
+    }
+
+    #[test]
+    fn every_command_speaks_json() {
+        let mut found = Vec::new();
+        leaves(&Program::command(), "highwater", &mut found);
+        for (path, command) in found {
+            let has_json = command.get_arguments().any(|one| one.get_id() == "json");
+            assert!(has_json, "{path} has no --json");
+        }
     }
 }

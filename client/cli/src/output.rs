@@ -2,6 +2,7 @@
 
 use std::io::{self, Write};
 
+use highwater_client::ClientError;
 use serde_json::Value;
 
 /// Which way a column leans.
@@ -100,6 +101,34 @@ pub(crate) fn listed(ids: &[i32]) -> String {
     ids.join(",")
 }
 
+/// Tells on stderr why nothing comes, once per reason.
+#[derive(Debug, Default)]
+pub(crate) struct Waiting {
+    told: Option<ClientError>,
+}
+
+impl Waiting {
+    pub fn tell(&mut self, why: Option<ClientError>) {
+        if let Some(line) = self.line(why) {
+            // Standard output goes on without it.
+            let _ = io::stderr().write_all(line.as_bytes());
+        }
+    }
+
+    /// What to say now.
+    fn line(&mut self, why: Option<ClientError>) -> Option<String> {
+        if why == self.told {
+            return None;
+        }
+        let line = match &why {
+            Some(why) => format!("highwater: waiting, because {why}\n"),
+            None => "highwater: that passed, going on\n".to_string(),
+        };
+        self.told = why;
+        Some(line)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -122,5 +151,17 @@ mod tests {
         assert_eq!(grouped(7), "7");
         assert_eq!(grouped(1234), "1,234");
         assert_eq!(grouped(123_456_789), "123,456,789");
+    }
+
+    #[test]
+    fn a_reason_to_wait_is_told_once_and_so_is_its_end() {
+        let why = || Some(ClientError::Usage("the broker is down".to_string()));
+        let mut waiting = Waiting::default();
+        assert_eq!(waiting.line(None), None);
+        let told = waiting.line(why()).expect("a line");
+        assert_eq!(told, "highwater: waiting, because the broker is down\n");
+        assert_eq!(waiting.line(why()), None);
+        assert!(waiting.line(None).expect("a line").contains("passed"));
+        assert_eq!(waiting.line(None), None);
     }
 }

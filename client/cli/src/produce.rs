@@ -19,8 +19,9 @@ use highwater_wire::compression::Codec;
 use monoio::fs::File;
 
 use crate::CommandError;
-use crate::arguments::Connect;
-use crate::output::grouped;
+use crate::arguments::{Connect, key_value};
+use crate::output::{Waiting, grouped};
+use crate::record_json::{JsonRecord, parse};
 
 const READ_BYTES: usize = 256 * 1024;
 /// Longest line, so that input without line ends does not fill the memory.
@@ -28,13 +29,20 @@ const LINE_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// io_uring's way to say "at the current position", which pipes and terminals need.
 const CURRENT_POSITION: u64 = u64::MAX;
 const PROGRESS_EVERY: Duration = Duration::from_millis(500);
+const TELL_EVERY: Duration = Duration::from_secs(1);
 
 /// Write one record per line of standard input.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   echo hello | highwater produce greetings
   highwater produce orders --key-separator : < orders.txt     lines like customer7:{...}
-  zcat big.gz | highwater produce archive --compression zstd")]
+  highwater produce orders --header source=import --partition 0 < orders.txt
+  zcat big.gz | highwater produce archive --compression zstd
+
+With --json a line is an object as `highwater consume --json` prints it, so one topic's records can
+be written to another, keys, headers and timestamps included:
+  {\"key\": \"customer7\", \"value\": \"paid\", \"headers\": [{\"name\": \"source\", \"value\": \"shop\"}]}
+Only value is required; null is a tombstone. key_base64 and value_base64 hold bytes that are no text.")]
 pub struct ProduceArguments {
     #[command(flatten)]
     connect: Connect,
@@ -43,6 +51,15 @@ pub struct ProduceArguments {
     /// Split each line at the first occurrence into key and value; lines without it have no key.
     #[arg(short, long, value_name = "TEXT")]
     key_separator: Option<String>,
+    /// Key of every record.
+    #[arg(long, value_name = "TEXT", conflicts_with = "key_separator")]
+    key: Option<String>,
+    /// A header of every record. May be repeated.
+    #[arg(short = 'H', long = "header", value_name = "NAME=VALUE", value_parser = key_value)]
+    headers: Vec<(String, String)>,
+    /// Lines are JSON objects with key, value, headers and timestamp instead of values.
+    #[arg(long, conflicts_with_all = ["key_separator", "key"])]
+    json: bool,
     /// Send everything to this partition instead of choosing by key.
     #[arg(short, long, value_name = "P", value_parser = clap::value_parser!(i32).range(0..))]
     partition: Option<i32>,
@@ -135,12 +152,18 @@ pub(crate) async fn run(arguments: ProduceArguments) -> Result<(), CommandError>
         counted.borrow_mut().count(delivery);
     });
     let started_ns = client.now().monotonic_ns;
-    if stderr().is_terminal() && !stdin().is_terminal() {
-        monoio::spawn(show_progress(
-            client.clone(),
-            producer.clone(),
-            Rc::clone(&tally),
-        ));
+    match (stdin().is_terminal(), stderr().is_terminal()) {
+        (false, true) => {
+            let progress = show_progress(client.clone(), producer.clone(), Rc::clone(&tally));
+            monoio::spawn(progress);
+        }
+        (from_terminal, _) => {
+            if from_terminal {
+                let hint = "Each line is a record; Ctrl-D ends.\n";
+                let _ = stderr().write_all(hint.as_bytes());
+            }
+            monoio::spawn(tell_trouble(producer.clone()));
+        }
     }
     let sent = send_lines(&arguments, &producer, &tally).await;
     producer.flush().await;
@@ -232,21 +255,44 @@ async fn send_line(
     line: &[u8],
     line_number: u64,
 ) -> Result<(), CommandError> {
-    let separator = arguments.key_separator.as_deref().map(str::as_bytes);
-    let (key, value) = split_key(line, separator);
+    let failed = |reason: &dyn std::fmt::Display| {
+        CommandError::Failed(format!("line {line_number}: {reason}"))
+    };
+    let parsed = match arguments.json {
+        true => parse(line).map_err(|reason| failed(&reason))?,
+        false => JsonRecord::default(),
+    };
+    let (key, value) = match arguments.json {
+        true => (parsed.key.as_deref(), parsed.value.as_deref()),
+        false => key_and_value(arguments, line),
+    };
+    let own = parsed.headers.iter();
+    let own = own.map(|(name, value)| (name.as_str(), value.as_deref()));
+    let common = arguments.headers.iter();
+    let common = common.map(|(name, value)| (name.as_str(), Some(value.as_bytes())));
+    let headers: Vec<_> = own.chain(common).collect();
     let record = RecordToSend {
         key,
-        value: Some(value),
+        value,
+        headers: &headers,
+        timestamp: parsed.timestamp,
         partition: arguments.partition,
-        ..RecordToSend::default()
     };
     match producer.send(&arguments.topic, &record).await {
         Ok(_) => Ok(()),
-        Err(error @ ClientError::RecordTooLarge { .. }) => {
-            Err(CommandError::Failed(format!("line {line_number}: {error}")))
-        }
+        Err(error @ ClientError::RecordTooLarge { .. }) => Err(failed(&error)),
         Err(error) => Err(error.into()),
     }
+}
+
+fn key_and_value<'a>(
+    arguments: &'a ProduceArguments,
+    line: &'a [u8],
+) -> (Option<&'a [u8]>, Option<&'a [u8]>) {
+    let separator = arguments.key_separator.as_deref().map(str::as_bytes);
+    let (key, value) = split_key(line, separator);
+    let key_of_all = arguments.key.as_deref().map(str::as_bytes);
+    (key.or(key_of_all), Some(value))
 }
 
 fn split_key<'a>(line: &'a [u8], separator: Option<&[u8]>) -> (Option<&'a [u8]>, &'a [u8]) {
@@ -262,6 +308,16 @@ fn split_key<'a>(line: &'a [u8], separator: Option<&[u8]>) -> (Option<&'a [u8]>,
             line.get(at + separator.len()..).unwrap_or_default(),
         ),
         None => (None, line),
+    }
+}
+
+/// Says why records stay undelivered where no progress line does.
+async fn tell_trouble(producer: ProducerHandle) {
+    let mut waiting = Waiting::default();
+    loop {
+        monoio::time::sleep(TELL_EVERY).await;
+        let held_up = producer.outstanding_records() > 0;
+        waiting.tell(producer.trouble().filter(|_| held_up));
     }
 }
 

@@ -15,13 +15,15 @@ use highwater_client::{ClientError, MetadataCache};
 use serde_json::{Value, json};
 
 use crate::CommandError;
-use crate::arguments::{Common, Connect, key_value};
-use crate::output::{Lean, Table, grouped, listed, print, print_either};
+use crate::arguments::{Common, key_value};
+use crate::output::{Lean, Table, grouped, listed, print_either};
 
 #[derive(Debug, Subcommand)]
 pub enum TopicCommand {
     /// List all topics.
-    #[command(after_help = "Example:\n  highwater topic list --json")]
+    #[command(after_help = "Examples:
+  highwater topic list
+  highwater topic list --json | jq -r '.[].name'")]
     List {
         #[command(flatten)]
         common: Common,
@@ -32,7 +34,9 @@ pub enum TopicCommand {
   highwater topic create clicks --partitions 12 --config retention.ms=86400000 --if-not-exists")]
     Create(CreateArguments),
     /// Show partitions, leaders, offsets and overridden configuration of a topic.
-    #[command(after_help = "Example:\n  highwater topic describe orders")]
+    #[command(after_help = "Examples:
+  highwater topic describe orders
+  highwater topic describe orders --json | jq '.partitions[].high_water_mark'")]
     Describe {
         #[command(flatten)]
         common: Common,
@@ -40,10 +44,12 @@ pub enum TopicCommand {
         name: String,
     },
     /// Delete a topic and all its records.
-    #[command(after_help = "Example:\n  highwater topic delete orders --yes")]
+    #[command(after_help = "Examples:
+  highwater topic delete orders          asks first
+  highwater topic delete orders --yes    for scripts")]
     Delete {
         #[command(flatten)]
-        connect: Connect,
+        common: Common,
         /// Name of the topic.
         name: String,
         /// Do not ask.
@@ -54,7 +60,7 @@ pub enum TopicCommand {
     #[command(after_help = "Example:\n  highwater topic add-partitions orders --total 12")]
     AddPartitions {
         #[command(flatten)]
-        connect: Connect,
+        common: Common,
         /// Name of the topic.
         name: String,
         /// How many partitions the topic has afterwards.
@@ -103,21 +109,12 @@ pub(crate) async fn run(command: TopicCommand) -> Result<(), CommandError> {
         TopicCommand::List { common } => list(common).await,
         TopicCommand::Create(arguments) => create(arguments).await,
         TopicCommand::Describe { common, name } => describe(common, name).await,
-        TopicCommand::Delete { connect, name, yes } => delete(connect, name, yes).await,
+        TopicCommand::Delete { common, name, yes } => delete(common, name, yes).await,
         TopicCommand::AddPartitions {
-            connect,
+            common,
             name,
             total,
-        } => {
-            let client = connect.connect().await?;
-            client.topic_partitions(&name).await?;
-            let call = CreatePartitions {
-                topic: name.clone(),
-                total,
-            };
-            client.call(Target::Controller, &call).await?;
-            Ok(print(&format!("Topic {name} has {total} partitions\n"))?)
-        }
+        } => add_partitions(common, name, total).await,
         TopicCommand::DeleteRecords {
             common,
             name,
@@ -212,20 +209,45 @@ async fn create(arguments: CreateArguments) -> Result<(), CommandError> {
     Ok(print_either(common.json, &document, &text)?)
 }
 
-async fn delete(connect: Connect, name: String, yes: bool) -> Result<(), CommandError> {
+async fn add_partitions(common: Common, name: String, total: i32) -> Result<(), CommandError> {
+    let client = common.connect.connect().await?;
+    let before = client.topic_partitions(&name).await?;
+    let call = CreatePartitions {
+        topic: name.clone(),
+        total,
+    };
+    // What is asked for is the total, so a repetition has nothing to do.
+    if before != total {
+        client.call(Target::Controller, &call).await?;
+    }
+    let added = total - before;
+    let text = match added {
+        0 => format!("Topic {name} has {total} partitions already\n"),
+        _ => format!("Topic {name} has {total} partitions, {added} of them new\n"),
+    };
+    let document = json!({"name": name, "partitions": total, "added": added});
+    Ok(print_either(common.json, &document, &text)?)
+}
+
+async fn delete(common: Common, name: String, yes: bool) -> Result<(), CommandError> {
     if !yes && !std::io::stdin().is_terminal() {
         let usage = "deleting a topic deletes its records; confirm with --yes";
         return Err(CommandError::Usage(usage.to_string()));
     }
-    let client = connect.connect().await?;
+    let client = common.connect.connect().await?;
     client.topic_partitions(&name).await?;
-    if !yes && !confirmed(&format!("Delete topic {name} and all its records? [y/N] "))? {
-        return Ok(print("Nothing was deleted\n")?);
+    let deleted = yes || confirmed(&format!("Delete topic {name} and all its records? [y/N] "))?;
+    if deleted {
+        client
+            .call(Target::Controller, &DeleteTopic { name: name.clone() })
+            .await?;
     }
-    client
-        .call(Target::Controller, &DeleteTopic { name: name.clone() })
-        .await?;
-    Ok(print(&format!("Deleted topic {name}\n"))?)
+    let text = match deleted {
+        true => format!("Deleted topic {name}\n"),
+        false => "Nothing was deleted\n".to_string(),
+    };
+    let document = json!({"name": name, "deleted": deleted});
+    Ok(print_either(common.json, &document, &text)?)
 }
 
 fn confirmed(question: &str) -> Result<bool, CommandError> {

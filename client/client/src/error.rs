@@ -9,8 +9,14 @@ use highwater_base::ErrorCode;
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ClientError {
     /// No connection to any of the servers that were tried.
-    #[error("cannot connect to {address}: {reason}; start the broker or name another one")]
+    #[error(
+        "cannot connect to {address}: {reason}; start the broker or name another one with \
+         --bootstrap-server"
+    )]
     Connect { address: String, reason: String },
+    /// A broker the cluster does not have now.
+    #[error("the cluster has no broker {id}; `highwater cluster describe` lists them")]
+    UnknownBroker { id: i32 },
     /// The connection ended while something was outstanding.
     #[error(
         "the connection to {address} was lost: {reason}; the broker may be restarting, try again"
@@ -35,7 +41,10 @@ pub enum ClientError {
         client: String,
     },
     /// A topic the cluster does not have.
-    #[error("there is no topic {topic:?}; create it with `highwater topic create {topic}`")]
+    #[error(
+        "there is no topic {topic:?}; `highwater topic list` shows what exists, \
+         `highwater topic create {topic}` makes it"
+    )]
     UnknownTopic { topic: String },
     /// A partition its topic does not have.
     #[error("topic {topic:?} has no partition {partition}; it has partitions 0 to {last}")]
@@ -121,6 +130,7 @@ impl ClientError {
     pub fn kind(&self) -> ErrorKind {
         match self {
             ClientError::Connect { .. }
+            | ClientError::UnknownBroker { .. }
             | ClientError::Disconnected { .. }
             | ClientError::Timeout { .. }
             | ClientError::NoLeader { .. }
@@ -196,6 +206,9 @@ fn remedy(code: ErrorCode, detail: Option<&str>) -> String {
             "; send smaller records or raise max.message.bytes of the topic"
         }
         ErrorCode::NotEnoughReplicas => "; bring brokers back or lower min.insync.replicas",
+        ErrorCode::InvalidConfig => {
+            "; `highwater config describe TOPIC --all` shows every key and its value"
+        }
         ErrorCode::InvalidReplicationFactor => "; `highwater cluster describe` counts the brokers",
         ErrorCode::InvalidProducerEpoch => {
             "; another producer with this id took over, stop this one"

@@ -4,9 +4,11 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::Args;
+use highwater_reactor::DiskProbe;
 use serde::Serialize;
 
 use crate::boot;
+use crate::config::NodeConfig;
 
 /// Flags of `doctor`.
 #[derive(Debug, Args)]
@@ -94,6 +96,40 @@ fn check_io_uring() -> Check {
     }
 }
 
+/// Filesystems on which a direct write goes where the old bytes were.
+const WRITES_IN_PLACE: [&str; 4] = ["ext2", "ext3", "ext4", "xfs"];
+const COPIES_ON_WRITE: [&str; 3] = ["btrfs", "zfs", "bcachefs"];
+const KEPT_IN_MEMORY: [&str; 2] = ["tmpfs", "ramfs"];
+
+/// Whether many writes can share one barrier.
+fn check_filesystem(probe: &DiskProbe) -> Check {
+    let is_one_of = |names: &[&str]| names.contains(&probe.filesystem.as_str());
+    let found = format!("{} on {}", probe.filesystem, probe.device);
+    let slower = "every write is its own barrier there, slower but as safe; use ext4 or XFS";
+    if is_one_of(&KEPT_IN_MEMORY) {
+        let found = format!("{found}: kept in memory");
+        return advice(
+            "filesystem",
+            found,
+            "nothing survives power loss there; use ext4 or XFS",
+        );
+    }
+    if is_one_of(&COPIES_ON_WRITE) {
+        return advice("filesystem", format!("{found}: copies on write"), slower);
+    }
+    if !probe.direct_io {
+        return advice("filesystem", format!("{found}: refuses O_DIRECT"), slower);
+    }
+    match is_one_of(&WRITES_IN_PLACE) {
+        true => ok("filesystem", format!("{found}: direct writes in place")),
+        false => advice(
+            "filesystem",
+            format!("{found}: not known to write in place"),
+            slower,
+        ),
+    }
+}
+
 fn check_disk(data_dir: &Path) -> Vec<Check> {
     let mut existing = data_dir;
     while !existing.exists() {
@@ -112,16 +148,7 @@ fn check_disk(data_dir: &Path) -> Vec<Check> {
             )];
         }
     };
-    let device = format!("{} on {}", probe.filesystem, probe.device);
-    let mut checks = vec![if probe.direct_io {
-        ok("direct I/O", format!("O_DIRECT works ({device})"))
-    } else {
-        advice(
-            "direct I/O",
-            format!("refused ({device})"),
-            "works buffered with the same durability, but slower; prefer ext4 or XFS",
-        )
-    }];
+    let mut checks = vec![check_filesystem(&probe)];
     let barrier = boot::barrier_for(&probe);
     let found = format!(
         "write cache {:?}, fua {}: {barrier:?}",
@@ -142,26 +169,98 @@ fn check_disk(data_dir: &Path) -> Vec<Check> {
     checks
 }
 
-fn check_limits() -> Vec<Check> {
+/// What the reactor counts per connection: the socket, and its duplicate while it moves or a send
+/// is under way.
+const DESCRIPTORS_PER_CONNECTION: u64 = 2;
+/// Descriptors of a core besides its files, and files it cannot do without.
+const DESCRIPTORS_PER_CORE: u64 = 16;
+const FILES_PER_CORE_MIN: u64 = 64;
+/// Open files with which a core reopens few: below the default bound, above what most topics need.
+const FILES_PER_CORE_PLENTY: u64 = 8192;
+/// Listeners, logs and whatever else the process opens.
+const DESCRIPTORS_RESERVED: u64 = 128;
+
+/// What a limit of open files is enough for. The reactor cuts its bounds the same way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct DescriptorBudget {
+    connections: u64,
+    files_per_core: u64,
+    /// The limit at which nothing is cut.
+    wanted: u64,
+}
+
+impl DescriptorBudget {
+    /// Connections get half of what is free at the most, the files of the cores the rest.
+    fn of(limit: u64, cores: u64, connections_max: u64, open_files_max: u64) -> DescriptorBudget {
+        let fixed = DESCRIPTORS_RESERVED + (DESCRIPTORS_PER_CORE + FILES_PER_CORE_MIN) * cores;
+        let free = limit.saturating_sub(fixed);
+        let connections = connections_max
+            .min(free / 2 / DESCRIPTORS_PER_CONNECTION)
+            .max(1);
+        let left = free.saturating_sub(connections * DESCRIPTORS_PER_CONNECTION);
+        let files = (left / cores.max(1)).saturating_add(FILES_PER_CORE_MIN);
+        let for_connections = DESCRIPTORS_PER_CONNECTION * connections_max;
+        let for_files = open_files_max.saturating_sub(FILES_PER_CORE_MIN) * cores;
+        DescriptorBudget {
+            connections,
+            files_per_core: files.min(open_files_max),
+            wanted: fixed + for_connections + for_connections.max(for_files),
+        }
+    }
+}
+
+fn check_limits() -> Check {
     let limits = read_line("/proc/self/limits").unwrap_or_default();
-    let hard = |name: &str| -> Option<String> {
-        let line = limits.lines().find(|line| line.starts_with(name))?;
-        line.get(name.len()..)?
-            .split_whitespace()
-            .nth(1)
-            .map(String::from)
+    let name = "Max open files";
+    let line = limits.lines().find_map(|line| line.strip_prefix(name));
+    // The broker raises its soft limit to the hard one, which comes second.
+    let hard = line.and_then(|line| line.split_whitespace().nth(1));
+    let limit = match hard {
+        Some("unlimited") => u64::MAX,
+        Some(number) => number.parse().unwrap_or(0),
+        None => 0,
     };
-    let files = hard("Max open files").unwrap_or_default();
-    let enough = files == "unlimited" || files.parse::<u64>().is_ok_and(|n| n >= 65_536);
-    vec![if enough {
-        ok("open files", files)
-    } else {
-        advice(
-            "open files",
-            files,
-            "raise the hard limit to 65536 or more (LimitNOFILE=1048576)",
+    let cores = std::thread::available_parallelism().map_or(1, |cores| cores.get() as u64);
+    match NodeConfig::load(None, [], &[]) {
+        Ok(config) => check_descriptors(
+            limit,
+            cores,
+            config.connections_max as u64,
+            config.open_files_max as u64,
+        ),
+        Err(error) => problem("open files", error.to_string(), "reinstall this binary"),
+    }
+}
+
+fn check_descriptors(limit: u64, cores: u64, connections_max: u64, open_files_max: u64) -> Check {
+    let budget = DescriptorBudget::of(limit, cores, connections_max, open_files_max);
+    let hard = match limit {
+        u64::MAX => "unlimited".to_string(),
+        limit => format!("hard limit {limit}"),
+    };
+    let found = format!(
+        "{hard}: enough for {} connections and {} open segment files on each of {cores} core(s)",
+        budget.connections, budget.files_per_core
+    );
+    let remedy = |what: &str| {
+        format!(
+            "{what}; the defaults of connections_max and open_files_max need LimitNOFILE={} here",
+            budget.wanted
         )
-    }]
+    };
+    if budget.connections < connections_max {
+        let what = "the broker refuses more connections than that";
+        advice("open files", found, &remedy(what))
+    } else if budget.files_per_core < open_files_max {
+        let what = "fine unless a core works on more segments at once, which are then opened anew \
+                    for each use";
+        match budget.files_per_core >= FILES_PER_CORE_PLENTY {
+            true => ok("open files", found),
+            false => advice("open files", found, &remedy(what)),
+        }
+    } else {
+        ok("open files", found)
+    }
 }
 
 fn check_cpu() -> Vec<Check> {
@@ -207,7 +306,7 @@ fn check_clock() -> Check {
 pub fn run(args: &DoctorArgs) -> ExitCode {
     let mut checks = vec![check_kernel(), check_io_uring()];
     checks.extend(check_disk(&args.data_dir));
-    checks.extend(check_limits());
+    checks.push(check_limits());
     checks.extend(check_cpu());
     checks.push(check_clock());
     let bad = checks.iter().any(|check| check.verdict == Verdict::Problem);
@@ -233,5 +332,70 @@ pub fn run(args: &DoctorArgs) -> ExitCode {
         ExitCode::FAILURE
     } else {
         ExitCode::SUCCESS
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn probe(filesystem: &str, direct_io: bool) -> DiskProbe {
+        DiskProbe {
+            direct_io,
+            device: "nvme0n1".to_string(),
+            write_cache: highwater_reactor::WriteCache::WriteBack,
+            fua: true,
+            filesystem: filesystem.to_string(),
+            rotational: false,
+        }
+    }
+
+    #[test]
+    fn a_filesystem_that_makes_each_write_its_own_barrier_is_told() {
+        for (filesystem, direct_io, reason) in [
+            ("btrfs", true, "copies on write"),
+            ("zfs", false, "copies on write"),
+            ("ext4", false, "refuses O_DIRECT"),
+            ("overlay", true, "not known"),
+        ] {
+            let check = check_filesystem(&probe(filesystem, direct_io));
+            assert_eq!(check.verdict, Verdict::Advice, "{check:?}");
+            assert!(check.found.contains(reason), "{check:?}");
+            assert!(
+                check.remedy.contains("its own barrier") && check.remedy.contains("as safe"),
+                "{check:?}"
+            );
+        }
+        for filesystem in ["ext4", "xfs"] {
+            let check = check_filesystem(&probe(filesystem, true));
+            assert_eq!(check.verdict, Verdict::Ok, "{check:?}");
+        }
+        let check = check_filesystem(&probe("tmpfs", true));
+        assert!(check.remedy.contains("nothing survives"), "{check:?}");
+    }
+
+    #[test]
+    fn a_limit_below_the_bounds_says_what_it_is_enough_for() {
+        let full = check_descriptors(1 << 20, 4, 20_000, 65_536);
+        assert_eq!(full.verdict, Verdict::Ok, "{full:?}");
+        assert!(full.found.contains("20000 connections"), "{full:?}");
+        assert!(full.found.contains("65536 open segment files"), "{full:?}");
+
+        let low = check_descriptors(65_536, 4, 20_000, 65_536);
+        assert_eq!(low.verdict, Verdict::Advice, "{low:?}");
+        assert!(low.found.contains("16272 connections"), "{low:?}");
+        assert!(low.found.contains("8200 open segment files"), "{low:?}");
+        let wanted = DescriptorBudget::of(0, 4, 20_000, 65_536).wanted;
+        assert!(low.remedy.contains(&wanted.to_string()), "{low:?}");
+    }
+
+    #[test]
+    fn with_the_limit_it_names_nothing_is_cut() {
+        for (cores, connections, files) in [(1, 20_000, 1024), (4, 20_000, 65_536), (64, 9, 64)] {
+            let wanted = DescriptorBudget::of(0, cores, connections, files).wanted;
+            let budget = DescriptorBudget::of(wanted, cores, connections, files);
+            assert_eq!(budget.connections, connections);
+            assert_eq!(budget.files_per_core, files);
+        }
     }
 }

@@ -3,6 +3,7 @@
 //! A [`Call`] hides versions and wire types from its caller. Produce and Fetch are not calls: their
 //! bytes belong to the producer's and the consumer's state machines.
 
+mod attempts;
 mod cluster;
 mod configs;
 mod metadata;
@@ -11,6 +12,7 @@ mod producer_id;
 mod topics;
 mod versions;
 
+pub use attempts::{AfterFailure, Attempts};
 pub use cluster::{ClusterDescription, DescribeCluster, DescribedBroker};
 pub use configs::{
     AlterConfig, AlterConfigs, ConfigEntry, ConfigOperation, ConfigResource, ConfigSource,
@@ -22,6 +24,7 @@ pub use producer_id::{InitProducerId, ProducerIdentity};
 pub use topics::{CreatePartitions, CreateTopic, CreatedTopic, DeleteTopic};
 pub use versions::{ApiVersions, BrokerVersions};
 
+use highwater_base::ErrorCode;
 use highwater_wire::{ApiKey, DecodeError, EncodeError};
 
 use crate::error::ClientError;
@@ -63,6 +66,12 @@ pub trait Call {
     /// # Errors
     /// Bytes that do not decode, or the broker's refusal.
     fn decode(&self, version: i16, body: &[u8]) -> Result<Self::Answer, AnswerError>;
+
+    /// The answer, where a refusal with `code` says that what is asked for is already so. It counts
+    /// only after an attempt whose answer was lost: that one did it.
+    fn found_done(&self, _code: ErrorCode) -> Option<Self::Answer> {
+        None
+    }
 }
 
 /// Which broker answers a call.

@@ -1,6 +1,6 @@
 //! Creating, growing and deleting topics.
 
-use highwater_base::TopicId;
+use highwater_base::{ErrorCode, TopicId};
 use highwater_wire::create_partitions::{
     CreatePartitionsRequest, CreatePartitionsResponse, CreatePartitionsTopic,
 };
@@ -32,7 +32,7 @@ pub struct CreateTopic {
 /// A topic that was created.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CreatedTopic {
-    /// Zero when the broker's version does not tell.
+    /// Zero when the broker's version does not tell, or an attempt without an answer made it.
     pub id: TopicId,
     /// -1 when the broker's version does not tell.
     pub partitions: i32,
@@ -82,6 +82,14 @@ impl Call for CreateTopic {
             replication_factor: result.replication_factor,
         })
     }
+
+    fn found_done(&self, code: ErrorCode) -> Option<CreatedTopic> {
+        (code == ErrorCode::TopicAlreadyExists).then_some(CreatedTopic {
+            id: TopicId([0; 16]),
+            partitions: -1,
+            replication_factor: -1,
+        })
+    }
 }
 
 /// Deletes one topic by its name.
@@ -121,6 +129,10 @@ impl Call for DeleteTopic {
             result.error_message,
         )?;
         Ok(())
+    }
+
+    fn found_done(&self, code: ErrorCode) -> Option<()> {
+        (code == ErrorCode::UnknownTopicOrPartition).then_some(())
     }
 }
 

@@ -8,6 +8,9 @@
 //! skipped here. The last may be cut: it is fetched again. Records of aborted transactions are not
 //! filtered: this is a read-uncommitted consumer.
 //!
+//! A failure that may pass is waited out, partition by partition, and `trouble` names it meanwhile;
+//! one that stays so until somebody changes something ends the partition and `poll` tells it.
+//!
 //! The driver calls: `assign`; `poll_request` until it is `None`; `handle_offsets`,
 //! `handle_fetch` or `handle_failure` for each; `take_metadata_wanted`; `poll`.
 
@@ -238,11 +241,11 @@ impl Consumer {
             Ok(leader) => Some(leader),
             Err(error) => {
                 if error.kind() == ErrorKind::Fatal && metadata.topic(&partition.topic).is_some() {
-                    partition.stage = Stage::Failed;
+                    partition.fail();
                     self.failed.get_or_insert(error);
                     return None;
                 }
-                partition.back_off(now);
+                partition.back_off(now, error);
                 self.metadata_wanted.insert(Rc::clone(&partition.topic));
                 None
             }
@@ -334,9 +337,9 @@ impl Consumer {
             match answer.iter().find(|one| one.partition == index) {
                 Some(found) => match &found.offset {
                     Ok(offset) => self.partitions[at].found(*offset),
-                    Err(error) => self.trouble(now, at, error.clone()),
+                    Err(error) => self.trouble_at(now, at, error.clone()),
                 },
-                None => self.partitions[at].back_off(now),
+                None => self.partitions[at].left_out(now),
             }
         }
     }
@@ -344,7 +347,7 @@ impl Consumer {
     /// Takes the answer to a fetch.
     ///
     /// # Errors
-    /// Bytes that do not decode; the fetch counts as failed without an answer.
+    /// Bytes that do not decode; the request still waits for its `handle_failure`.
     pub fn handle_fetch(
         &mut self,
         now: Now,
@@ -352,30 +355,29 @@ impl Consumer {
         version: i16,
         body: &[u8],
     ) -> Result<(), AnswerError> {
-        let response = match FetchResponse::parse(version, body) {
-            Ok(response) => response,
-            Err(error) => {
-                self.handle_failure(now, request);
-                return Err(AnswerError::Decode(error));
-            }
-        };
+        let response = FetchResponse::parse(version, body)?;
         let members = self.end(request);
         if let Some(error) = ClientError::from_code("fetch", response.error_code, None) {
             for at in members {
-                self.trouble(now, at, error.clone());
+                self.trouble_at(now, at, error.clone());
             }
             return Ok(());
         }
+        let mut left_out = members;
         for topic in response.responses.iter() {
             for data in topic.partitions.iter() {
-                let known = members.iter().copied().find(|at| {
+                let known = left_out.iter().position(|at| {
                     let partition = &self.partitions[*at];
                     *partition.topic == *topic.topic && partition.index == data.partition_index
                 });
-                if let Some(at) = known {
+                if let Some(place) = known {
+                    let at = left_out.swap_remove(place);
                     self.take_in(now, at, &data);
                 }
             }
+        }
+        for at in left_out {
+            self.partitions[at].left_out(now);
         }
         Ok(())
     }
@@ -383,34 +385,41 @@ impl Consumer {
     fn take_in(&mut self, now: Now, at: usize, data: &PartitionData<'_>) {
         let subject = self.partitions[at].subject();
         if let Some(error) = ClientError::from_code(&subject, data.error_code, None) {
-            self.trouble(now, at, error);
+            self.trouble_at(now, at, error);
             return;
         }
         let taken = self.partitions[at].take_in(data.records.unwrap_or_default());
         self.partitions[at].high_water_mark = Some(data.high_watermark);
         if let Err(error) = taken {
-            self.trouble(now, at, error);
+            self.trouble_at(now, at, error);
         }
     }
 
-    /// A request got no answer: the connection broke or time ran out.
-    pub fn handle_failure(&mut self, now: Now, request: u64) {
+    /// A request got no answer that can be used: the connection broke, time ran out, or the two
+    /// sides do not understand each other.
+    pub fn handle_failure(&mut self, now: Now, request: u64, error: &ClientError) {
         for at in self.end(request) {
-            self.partitions[at].back_off(now);
-            self.metadata_wanted
-                .insert(Rc::clone(&self.partitions[at].topic));
+            self.trouble_at(now, at, error.clone());
         }
     }
 
-    fn trouble(&mut self, now: Now, at: usize, error: ClientError) {
+    /// Why a partition does not get on at the moment, where one does not.
+    #[must_use]
+    pub fn trouble(&self) -> Option<&ClientError> {
+        self.partitions
+            .iter()
+            .find_map(|partition| partition.trouble.as_ref())
+    }
+
+    fn trouble_at(&mut self, now: Now, at: usize, error: ClientError) {
         let partition = &mut self.partitions[at];
         // A topic that metadata listed and its leader does not know yet, or not any more.
         let moved = error.code() == Some(ErrorCode::UnknownTopicOrPartition);
         if error.kind() == ErrorKind::Retriable || moved {
-            partition.back_off(now);
+            partition.back_off(now, error);
             self.metadata_wanted.insert(Rc::clone(&partition.topic));
         } else {
-            partition.stage = Stage::Failed;
+            partition.fail();
             self.failed.get_or_insert(error);
         }
     }
@@ -440,7 +449,7 @@ impl Consumer {
                 }
                 Ok(None) => {}
                 Err(error) => {
-                    partition.stage = Stage::Failed;
+                    partition.fail();
                     return Err(error);
                 }
             }

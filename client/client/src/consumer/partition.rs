@@ -44,6 +44,8 @@ pub(super) struct Partition {
     pub leader_epoch: i32,
     pub high_water_mark: Option<i64>,
     pub retry_at_ns: u64,
+    /// Why the next attempt waits, until one succeeds.
+    pub trouble: Option<ClientError>,
     backoff_ms: u64,
     chunks: VecDeque<Chunk>,
 }
@@ -65,6 +67,7 @@ impl Partition {
             leader_epoch: -1,
             high_water_mark: None,
             retry_at_ns: 0,
+            trouble: None,
             backoff_ms: 0,
             chunks: VecDeque::new(),
         }
@@ -114,17 +117,39 @@ impl Partition {
             },
             None => Stage::LookingUp(OffsetSpec::End),
         };
-        self.backoff_ms = 0;
+        self.calm();
     }
 
-    pub fn back_off(&mut self, now: Now) {
+    /// An attempt succeeded.
+    fn calm(&mut self) {
+        self.backoff_ms = 0;
+        self.trouble = None;
+    }
+
+    /// It cannot go on.
+    pub fn fail(&mut self) {
+        self.stage = Stage::Failed;
+        self.trouble = None;
+    }
+
+    /// An answer says nothing about it, which must not make us ask again at once.
+    pub fn left_out(&mut self, now: Now) {
+        let why = ClientError::NoLeader {
+            topic: self.topic.to_string(),
+            partition: self.index,
+        };
+        self.back_off(now, why);
+    }
+
+    pub fn back_off(&mut self, now: Now, why: ClientError) {
+        self.trouble = Some(why);
         self.backoff_ms = (self.backoff_ms * 2).clamp(BACKOFF_MIN_MS, BACKOFF_MAX_MS);
         self.retry_at_ns = now.plus_ms(self.backoff_ms);
     }
 
     /// Keeps the whole batches of an answer.
     pub fn take_in(&mut self, bytes: &[u8]) -> Result<(), ClientError> {
-        self.backoff_ms = 0;
+        self.calm();
         let Stage::Fetching {
             position,
             fetch_offset,

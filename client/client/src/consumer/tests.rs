@@ -193,7 +193,11 @@ fn a_moved_leader_is_asked_for_again_and_a_lost_offset_is_told() {
     assert!(story.poll_request().is_none(), "the backoff lasts");
     story.now.monotonic_ns += 5_000_000_000;
     let request = story.fetches(5);
-    story.consumer.handle_failure(story.now, request);
+    let lost = ClientError::Timeout {
+        what: "Fetch",
+        timeout_ms: 1,
+    };
+    story.consumer.handle_failure(story.now, request, &lost);
     story.now.monotonic_ns += 5_000_000_000;
     let request = story.fetches(5);
     story.answers(request, ErrorCode::OffsetOutOfRange, -1, &[]);
@@ -215,4 +219,70 @@ fn damage_is_told_with_its_place() {
     let is_it = matches!(&error, ClientError::CorruptBatch { offset: 0, reason, .. }
         if reason.contains("CRC"));
     assert!(is_it, "{error}");
+}
+
+#[test]
+fn a_failure_that_no_retry_mends_is_told_and_not_retried() {
+    let fatal = [
+        ClientError::NoCommonVersion {
+            api: "Fetch".to_string(),
+            broker: "none".to_string(),
+            client: "4 to 12".to_string(),
+        },
+        ClientError::Protocol {
+            address: "h:9092".to_string(),
+            reason: "no frame".to_string(),
+        },
+        ClientError::from_code("t-0", ErrorCode::TopicAuthorizationFailed.code(), None)
+            .expect("an error"),
+    ];
+    for error in fatal {
+        for start in [Start::Offset(5), Start::At(OffsetSpec::End)] {
+            let mut story = Story::new(start);
+            let request = match story.poll_request().expect("something to ask") {
+                ConsumerRequest::Fetch { request, .. }
+                | ConsumerRequest::Offsets { request, .. } => request,
+            };
+            story.consumer.handle_failure(story.now, request, &error);
+            assert_eq!(story.consumer.poll(), Err(error.clone()));
+            story.now.monotonic_ns += 5_000_000_000;
+            assert!(story.poll_request().is_none(), "not asked again");
+        }
+    }
+}
+
+#[test]
+fn waiting_has_a_reason_until_an_attempt_succeeds() {
+    let mut story = Story::new(Start::Offset(5));
+    let request = story.fetches(5);
+    assert_eq!(story.consumer.trouble(), None);
+    let lost = ClientError::Disconnected {
+        address: "h:9092".to_string(),
+        reason: "reset".to_string(),
+    };
+    story.consumer.handle_failure(story.now, request, &lost);
+    assert_eq!(story.consumer.trouble(), Some(&lost));
+    assert_eq!(story.consumer.poll(), Ok(None), "it may pass");
+    story.now.monotonic_ns += 5_000_000_000;
+    let request = story.fetches(5);
+    assert_eq!(story.consumer.trouble(), Some(&lost), "until an answer");
+    story.answers(request, ErrorCode::None, 5, &[]);
+    assert_eq!(story.consumer.trouble(), None);
+}
+
+#[test]
+fn a_partition_that_an_answer_leaves_out_is_not_asked_for_at_once() {
+    let mut story = Story::new(Start::Offset(5));
+    let request = story.fetches(5);
+    let mut body = Vec::new();
+    FetchResponse::default()
+        .encode(VERSION, &mut body)
+        .expect("fits");
+    story
+        .consumer
+        .handle_fetch(story.now, request, VERSION, &body)
+        .expect("decodes");
+    assert!(story.poll_request().is_none(), "the backoff lasts");
+    story.now.monotonic_ns += 5_000_000_000;
+    story.fetches(5);
 }

@@ -10,7 +10,9 @@ use highwater_base::{ErrorCode, Now};
 use super::clock::Clock;
 use super::link::Link;
 use super::signal::Signal;
-use crate::calls::{AnswerError, Call, FetchMetadata, ListOffsets, OffsetSpec, Target};
+use crate::calls::{
+    AfterFailure, AnswerError, Attempts, Call, FetchMetadata, ListOffsets, OffsetSpec, Target,
+};
 use crate::connection::RequestHead;
 use crate::error::{ClientError, ErrorKind};
 use crate::metadata::MetadataCache;
@@ -57,10 +59,47 @@ pub(super) struct Inner {
     bootstrap_link: RefCell<Option<Rc<Link>>>,
     connecting: RefCell<BTreeSet<i32>>,
     refreshing: RefCell<BTreeSet<String>>,
-    pub(super) connect_error: RefCell<Option<ClientError>>,
+    troubles: RefCell<BTreeMap<Source, ClientError>>,
     /// A link opened or failed, or metadata arrived.
     pub(super) changed: Signal,
     attempts: Cell<usize>,
+}
+
+/// What may fail for a while and is tried again in the background.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Source {
+    Metadata,
+    ProducerId,
+    Broker(i32),
+}
+
+/// The addresses of a comma-separated list, each `HOST:PORT`.
+fn addresses_of(list: &str) -> Result<Vec<String>, ClientError> {
+    let addresses = list.split(',').map(str::trim);
+    let addresses: Vec<String> = addresses
+        .filter(|address| !address.is_empty())
+        .map(String::from)
+        .collect();
+    let has_port = |address: &String| {
+        let parts = address.rsplit_once(':');
+        parts.is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok())
+    };
+    match addresses.iter().find(|address| !has_port(address)) {
+        None if !addresses.is_empty() => Ok(addresses),
+        wrong => Err(ClientError::Usage(format!(
+            "{:?} names no broker; name it as HOST:PORT, for example 127.0.0.1:9092",
+            wrong.map_or(list, String::as_str)
+        ))),
+    }
+}
+
+/// Two tasks may have connected at the same time: the link that was there first stays.
+fn keep_first(place: &mut Option<Rc<Link>>, link: Rc<Link>) -> Rc<Link> {
+    if let Some(first) = place.as_ref().filter(|first| first.is_open()) {
+        link.end();
+        return Rc::clone(first);
+    }
+    Rc::clone(place.insert(link))
 }
 
 /// Links live in their tasks; the last user of the client ends them.
@@ -79,16 +118,7 @@ impl Client {
     /// # Errors
     /// None of them answers.
     pub async fn connect(bootstrap: &str, settings: ClientSettings) -> Result<Client, ClientError> {
-        let bootstrap: Vec<String> = bootstrap
-            .split(',')
-            .map(str::trim)
-            .filter(|address| !address.is_empty())
-            .map(String::from)
-            .collect();
-        if bootstrap.is_empty() {
-            let usage = "name a broker as HOST:PORT, for example 127.0.0.1:9092";
-            return Err(ClientError::Usage(usage.to_string()));
-        }
+        let bootstrap = addresses_of(bootstrap)?;
         let client = Client {
             inner: Rc::new(Inner {
                 settings,
@@ -99,7 +129,7 @@ impl Client {
                 bootstrap_link: RefCell::new(None),
                 connecting: RefCell::default(),
                 refreshing: RefCell::default(),
-                connect_error: RefCell::new(None),
+                troubles: RefCell::default(),
                 changed: Signal::default(),
                 attempts: Cell::new(0),
             }),
@@ -162,8 +192,8 @@ impl Client {
                 .await
             {
                 Ok(link) => {
-                    self.inner.bootstrap_link.replace(Some(Rc::clone(&link)));
-                    return Ok(link);
+                    let mut place = self.inner.bootstrap_link.borrow_mut();
+                    return Ok(keep_first(&mut place, link));
                 }
                 Err(error) => last = Some(error),
             }
@@ -184,15 +214,12 @@ impl Client {
                 .broker(broker)
                 .map(|one| format!("{}:{}", one.host, one.port))
         });
-        let address = address.ok_or_else(|| ClientError::Connect {
-            address: format!("broker {broker}"),
-            reason: "metadata does not list it".to_string(),
-        })?;
+        let address = address.ok_or(ClientError::UnknownBroker { id: broker })?;
         let link = self.open(&address).await?;
-        self.inner
-            .links
-            .borrow_mut()
-            .insert(broker, Rc::clone(&link));
+        let mut links = self.inner.links.borrow_mut();
+        let mut place = links.remove(&broker);
+        let link = keep_first(&mut place, link);
+        links.insert(broker, Rc::clone(&link));
         Ok(link)
     }
 
@@ -216,13 +243,15 @@ impl Client {
         }
         let client = self.clone();
         monoio::spawn(async move {
-            if let Err(error) = client.link(broker).await {
-                client.inner.connect_error.replace(Some(error));
+            let opened = client.link(broker).await;
+            client.note(Source::Broker(broker), &opened);
+            if opened.is_ok() {
+                // Nobody asks for metadata only to learn that it can be had again.
+                client.note(Source::Metadata, &opened);
+            } else {
                 // The broker may have moved; and one that is down is not tried in a loop.
                 let _ = client.refresh(Some(Vec::new())).await;
                 monoio::time::sleep(RETRY_BACKOFF).await;
-            } else {
-                client.inner.connect_error.replace(None);
             }
             client.inner.connecting.borrow_mut().remove(&broker);
             client.inner.changed.notify();
@@ -243,8 +272,7 @@ impl Client {
         }
         let client = self.clone();
         monoio::spawn(async move {
-            if let Err(error) = client.refresh(Some(topics.clone())).await {
-                client.inner.connect_error.replace(Some(error));
+            if client.refresh(Some(topics.clone())).await.is_err() {
                 monoio::time::sleep(RETRY_BACKOFF).await;
             }
             let mut refreshing = client.inner.refreshing.borrow_mut();
@@ -261,11 +289,40 @@ impl Client {
     /// # Errors
     /// No broker answers.
     pub async fn refresh(&self, topics: Option<Vec<String>>) -> Result<(), ClientError> {
+        let refreshed = self.fetch_metadata(topics).await;
+        self.note(Source::Metadata, &refreshed);
+        refreshed
+    }
+
+    async fn fetch_metadata(&self, topics: Option<Vec<String>>) -> Result<(), ClientError> {
         let link = self.any_link().await?;
         let answer = self.call_on(&link, &FetchMetadata { topics }).await?;
-        self.inner.metadata.borrow_mut().update(answer);
+        let mut metadata = self.inner.metadata.borrow_mut();
+        metadata.update(answer);
+        // Nobody waits for a broker that left the cluster.
+        let stays = |source: &Source, _: &mut ClientError| match source {
+            Source::Broker(id) => metadata.broker(*id).is_some(),
+            Source::Metadata | Source::ProducerId => true,
+        };
+        self.inner.troubles.borrow_mut().retain(stays);
+        drop(metadata);
         self.inner.changed.notify();
         Ok(())
+    }
+
+    /// Remembers how the newest attempt of this kind ended.
+    pub(super) fn note<T>(&self, source: Source, outcome: &Result<T, ClientError>) {
+        let mut troubles = self.inner.troubles.borrow_mut();
+        match outcome {
+            Ok(_) => troubles.remove(&source),
+            Err(error) => troubles.insert(source, error.clone()),
+        };
+    }
+
+    /// What fails at the moment and is tried again in the background.
+    #[must_use]
+    pub fn trouble(&self) -> Option<ClientError> {
+        self.inner.troubles.borrow().values().next().cloned()
     }
 
     /// Makes sure that a topic's metadata is known; returns its number of partitions. A topic that
@@ -302,8 +359,11 @@ impl Client {
         call.decode(version, &response.body)
             .map_err(|error| match error {
                 AnswerError::Refused(error) => error,
-                AnswerError::Decode(_) | AnswerError::Missing(_) => {
-                    link.protocol(&error.to_string())
+                AnswerError::Missing(_) => link.protocol(&error.to_string()),
+                AnswerError::Decode(_) => {
+                    let error = link.protocol(&error.to_string());
+                    link.close(error.clone());
+                    error
                 }
             })
     }
@@ -317,12 +377,14 @@ impl Client {
     }
 
     /// Runs a call where it belongs, again while its failure may pass and time is left. Only for
-    /// calls that may be repeated.
+    /// calls that may be repeated; one whose answer was lost counts as done when its repetition
+    /// finds it done (see [`Call::found_done`]).
     ///
     /// # Errors
     /// The last failure.
     pub async fn call<C: Call>(&self, target: Target, call: &C) -> Result<C::Answer, ClientError> {
         let deadline_ns = self.now().plus_ms(self.inner.settings.call_timeout_ms);
+        let mut attempts = Attempts::default();
         loop {
             let result = match self.target_link(target).await {
                 Ok(link) => self.call_on(&link, call).await,
@@ -332,15 +394,20 @@ impl Client {
                 Ok(answer) => return Ok(answer),
                 Err(error) => error,
             };
-            // The topic a call names is missing for good, not for a moment.
-            let passes = error.kind() == ErrorKind::Retriable
-                && error.code() != Some(ErrorCode::UnknownTopicOrPartition)
-                && !matches!(error, ClientError::Connect { .. });
-            if !passes || self.now().reached(deadline_ns) {
-                return Err(error);
+            match attempts.failed(call, error) {
+                AfterFailure::Done(answer) => return Ok(answer),
+                AfterFailure::GiveUp(error) => return Err(error),
+                AfterFailure::Repeat(error) if self.now().reached(deadline_ns) => {
+                    return Err(error);
+                }
+                AfterFailure::Repeat(_) => {}
             }
             monoio::time::sleep(RETRY_BACKOFF).await;
-            self.refresh(Some(Vec::new())).await?;
+            let refreshed = self.refresh(Some(Vec::new())).await;
+            // With an answer lost, a broker that is down is waited for: it may come back and tell.
+            if !attempts.may_have_worked() {
+                refreshed?;
+            }
         }
     }
 
@@ -397,5 +464,21 @@ impl Client {
             }
         }
         Ok(offsets)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_without_a_port_is_wrong_usage() {
+        let listed = addresses_of("a:1, [::1]:9092,,b.c:65535").expect("addresses");
+        assert_eq!(listed, ["a:1", "[::1]:9092", "b.c:65535"]);
+        for wrong in ["", ",", "a", "a:1,b", "a:", ":1", "a:65536", "a:port"] {
+            let error = addresses_of(wrong).expect_err(wrong);
+            assert!(error.to_string().contains("HOST:PORT"), "{error}");
+            assert!(matches!(error, ClientError::Usage(_)));
+        }
     }
 }

@@ -121,6 +121,16 @@ impl ConsumerHandle {
             self.shared.arrived.changed_since(seen).await;
         }
     }
+
+    /// Why records are not coming, where something is in their way: what to tell somebody who
+    /// waits. It passes by itself or becomes an error of [`ConsumerHandle::next`].
+    #[must_use]
+    pub fn trouble(&self) -> Option<ClientError> {
+        let core = self.shared.core.borrow();
+        core.trouble()
+            .cloned()
+            .or_else(|| self.shared.client.trouble())
+    }
 }
 
 async fn forward_changes(shared: Rc<Shared>) {
@@ -181,7 +191,10 @@ async fn look_up(shared: Rc<Shared>, request: u64, broker: i32, call: ListOffset
             .core
             .borrow_mut()
             .handle_offsets(now, request, answer),
-        Err(_) => shared.core.borrow_mut().handle_failure(now, request),
+        Err(error) => shared
+            .core
+            .borrow_mut()
+            .handle_failure(now, request, &error),
     }
     shared.work.notify();
     shared.arrived.notify();
@@ -192,9 +205,12 @@ fn fetch(shared: &Rc<Shared>, request: u64, broker: i32) {
         Ok((link, version, answer)) => {
             monoio::spawn(settle(Rc::clone(shared), request, link, version, answer));
         }
-        Err(_) => {
+        Err(error) => {
             let now = shared.client.now();
-            shared.core.borrow_mut().handle_failure(now, request);
+            shared
+                .core
+                .borrow_mut()
+                .handle_failure(now, request, &error);
         }
     }
 }
@@ -226,10 +242,12 @@ async fn settle(shared: Rc<Shared>, request: u64, link: Rc<Link>, version: i16, 
     match answer {
         Ok(response) => {
             if let Err(error) = core.handle_fetch(now, request, version, &response.body) {
-                link.close(link.protocol(&error.to_string()));
+                let error = link.protocol(&error.to_string());
+                core.handle_failure(now, request, &error);
+                link.close(error);
             }
         }
-        Err(_) => core.handle_failure(now, request),
+        Err(error) => core.handle_failure(now, request, &error),
     }
     drop(core);
     shared.work.notify();

@@ -1,19 +1,20 @@
 //! One live connection to a broker: a socket, a task that reads it and one that writes it.
 //!
 //! Requests may be sent at any time and are answered in order. The first failure (the peer closes,
-//! bytes make no sense, an answer takes too long) ends the link and fails everything outstanding.
+//! bytes make no sense, an answer takes too long) ends the link and fails everything outstanding;
+//! both tasks drop what they wait for, and with it the socket, whatever the peer does.
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::net::{SocketAddr, ToSocketAddrs};
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use highwater_wire::{ApiKey, EncodeError};
-use monoio::io::{AsyncReadRent, AsyncWriteRent, AsyncWriteRentExt, Splitable};
+use monoio::io::{AsyncReadRent, AsyncWriteRentExt, Splitable};
 use monoio::net::TcpStream;
 use monoio::net::tcp::{TcpOwnedReadHalf, TcpOwnedWriteHalf};
 
@@ -32,7 +33,9 @@ pub struct Link {
     tag_next: Cell<u64>,
     versions: RefCell<BrokerVersions>,
     closed: RefCell<Option<ClientError>>,
-    /// There is something to write, or the link was closed.
+    /// Changes once: when the link was closed.
+    ended: Signal,
+    /// There is something to write.
     output: Signal,
     /// Requests handed to the connection, and how many of them the socket took whole.
     queued: Cell<u64>,
@@ -84,6 +87,7 @@ impl Link {
             tag_next: Cell::new(0),
             versions: RefCell::default(),
             closed: RefCell::new(None),
+            ended: Signal::default(),
             output: Signal::default(),
             queued: Cell::new(0),
             written: Cell::new(0),
@@ -92,8 +96,19 @@ impl Link {
         let (reader, writer) = stream.into_split();
         monoio::spawn(read(Rc::clone(&link), reader));
         monoio::spawn(write(Rc::clone(&link), writer));
-        link.learn_versions(timeout).await?;
-        Ok(link)
+        match link.learn_versions(timeout).await {
+            Ok(()) => Ok(link),
+            Err(error) => {
+                link.close(error.clone());
+                Err(match error {
+                    ClientError::Timeout { timeout_ms, .. } => failed(format!(
+                        "it takes the connection and says nothing within {timeout_ms} ms"
+                    )),
+                    ClientError::Disconnected { reason, .. } => failed(reason),
+                    other => other,
+                })
+            }
+        }
     }
 
     async fn learn_versions(self: &Rc<Self>, timeout: Duration) -> Result<(), ClientError> {
@@ -203,14 +218,29 @@ impl Link {
 
     /// Ends the link; everything outstanding fails with `error`.
     pub fn close(&self, error: ClientError) {
-        self.closed.borrow_mut().get_or_insert(error);
+        if !self.is_open() {
+            return;
+        }
+        self.closed.replace(Some(error));
         for waiting in self.waiting.borrow_mut().values_mut() {
             if let Some(waker) = waiting.waker.take() {
                 waker.wake();
             }
         }
-        self.output.notify();
+        self.ended.notify();
         self.progress.notify();
+    }
+
+    /// Runs an operation on the socket; `None` when the link was closed meanwhile. Dropping the
+    /// operation takes it back from the kernel, which would else wait for a peer that hangs.
+    async fn while_open<T>(&self, operation: impl Future<Output = T>) -> Option<T> {
+        let mut operation = pin!(operation);
+        let mut ended = pin!(self.ended.changed_since(0));
+        poll_fn(|context| match ended.as_mut().poll(context) {
+            Poll::Ready(()) => Poll::Ready(None),
+            Poll::Pending => operation.as_mut().poll(context).map(Some),
+        })
+        .await
     }
 
     /// Ends the link because nobody needs it any more.
@@ -258,9 +288,8 @@ async fn connect(address: SocketAddr) -> std::io::Result<TcpStream> {
 
 async fn read(link: Rc<Link>, mut reader: TcpOwnedReadHalf) {
     let mut buffer = vec![0; READ_BYTES];
-    while link.is_open() {
-        let result;
-        (result, buffer) = reader.read(buffer).await;
+    while let Some((result, returned)) = link.while_open(reader.read(buffer)).await {
+        buffer = returned;
         match result {
             Ok(0) => link.lost("the broker closed it".to_string()),
             Ok(count) => link.take_in(buffer.get(..count).unwrap_or_default()),
@@ -276,16 +305,15 @@ async fn write(link: Rc<Link>, mut writer: TcpOwnedWriteHalf) {
         let taken = link.queued.get();
         link.connection.borrow_mut().take_output(&mut buffer);
         if buffer.is_empty() {
-            if !link.is_open() {
-                // Ends the reader too: its read returns zero bytes.
-                let _ = writer.shutdown().await;
-                return;
+            match link.while_open(link.output.changed_since(seen)).await {
+                Some(()) => continue,
+                None => return,
             }
-            link.output.changed_since(seen).await;
-            continue;
         }
-        let result;
-        (result, buffer) = writer.write_all(buffer).await;
+        let Some((result, returned)) = link.while_open(writer.write_all(buffer)).await else {
+            return;
+        };
+        buffer = returned;
         if let Err(error) = result {
             link.lost(error.to_string());
             return;

@@ -10,6 +10,8 @@ mod consumer;
 mod link;
 mod producer;
 mod signal;
+#[cfg(test)]
+mod tests;
 
 pub use client::{Client, ClientSettings};
 pub use clock::Clock;

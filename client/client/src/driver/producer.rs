@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use highwater_wire::ApiKey;
 
-use super::client::Client;
+use super::client::{Client, Source};
 use super::link::{Answer, Link};
 use super::signal::Signal;
 use crate::calls::{InitProducerId, Target};
@@ -167,7 +167,7 @@ impl ProducerHandle {
     /// The newest connection trouble, while it lasts: what to tell somebody who waits.
     #[must_use]
     pub fn trouble(&self) -> Option<ClientError> {
-        self.shared.client.inner.connect_error.borrow().clone()
+        self.shared.client.trouble()
     }
 }
 
@@ -219,15 +219,15 @@ fn next_plan(shared: &Rc<Shared>) -> Option<ProduceRequestPlan> {
 
 fn dispatch(shared: &Rc<Shared>, plan: ProduceRequestPlan) {
     let sent = send_plan(shared, plan);
+    if sent.is_err() {
+        shared.client.note(Source::Broker(plan.broker), &sent);
+    }
     let now = shared.client.now();
     match sent {
         Ok((link, version, answer)) => {
             monoio::spawn(settle(Rc::clone(shared), plan, link, version, answer));
         }
-        Err(error) => {
-            shared.client.inner.connect_error.replace(Some(error));
-            shared.core.borrow_mut().handle_failure(now, plan.request);
-        }
+        Err(_) => shared.core.borrow_mut().handle_failure(now, plan.request),
     }
 }
 
@@ -275,6 +275,7 @@ async fn settle(
     let answer = link
         .within(Duration::from_millis(timeout_ms), "Produce", answer)
         .await;
+    shared.client.note(Source::Broker(plan.broker), &answer);
     let now = shared.client.now();
     match answer {
         Ok(response) => {
@@ -283,10 +284,7 @@ async fn settle(
                 link.close(link.protocol(&error.to_string()));
             }
         }
-        Err(error) => {
-            shared.client.inner.connect_error.replace(Some(error));
-            shared.core.borrow_mut().handle_failure(now, plan.request);
-        }
+        Err(_) => shared.core.borrow_mut().handle_failure(now, plan.request),
     }
     report(&shared);
     shared.work.notify();
@@ -295,13 +293,7 @@ async fn settle(
 async fn identify(shared: Rc<Shared>) {
     let answer = shared.client.call(Target::Any, &InitProducerId).await;
     let now = shared.client.now();
-    if let Err(error) = &answer {
-        shared
-            .client
-            .inner
-            .connect_error
-            .replace(Some(error.clone()));
-    }
+    shared.client.note(Source::ProducerId, &answer);
     shared.core.borrow_mut().handle_identity(now, answer);
     report(&shared);
     shared.work.notify();
