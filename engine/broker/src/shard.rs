@@ -400,9 +400,9 @@ impl Shard {
                 ticket,
                 parts,
                 bytes_max,
-                watch,
+                watch_below,
             } => {
-                self.fetch_for(from, ticket, &parts, bytes_max, watch, out);
+                self.fetch_for(from, ticket, &parts, bytes_max, watch_below, out);
             }
             Message::FetchData { ticket, results } => self.fetch_data(now, ticket, results, out),
             Message::FetchWake { ticket } => self.woken_fetches.push(Key::from_ticket(ticket)),

@@ -17,6 +17,75 @@ use crate::slab::Key;
 /// Leader epoch a client sends when it does not know one.
 const NO_EPOCH: i32 = -1;
 
+/// How the bytes an answer may hold are divided among the cores that read for it.
+struct Shares {
+    /// For the partitions of this core, which read first.
+    local: usize,
+    /// All that the partitions may give fits into one answer.
+    fits: bool,
+}
+
+impl Shares {
+    fn of(
+        targets: &[FetchTarget],
+        bytes_max: usize,
+        foreign_cores: usize,
+        any_local: bool,
+    ) -> Shares {
+        let wanted = targets.iter().map(FetchTarget::bytes_max);
+        let wanted = wanted.fold(0usize, usize::saturating_add);
+        let fits = wanted <= bytes_max || foreign_cores == 0;
+        let cores = foreign_cores + usize::from(any_local);
+        let local = match fits {
+            true => bytes_max,
+            // Busy partitions here must not starve those of other cores.
+            false => bytes_max / cores.max(1),
+        };
+        Shares { local, fits }
+    }
+
+    /// For each of the other cores.
+    fn foreign(&self, bytes_left: usize, foreign_cores: usize) -> usize {
+        match self.fits {
+            true => bytes_left,
+            false => bytes_left / foreign_cores.max(1),
+        }
+    }
+}
+
+impl PendingFetch {
+    /// Whether what the round found is worth an answer before the deadline.
+    fn has_enough(&self) -> bool {
+        let counted = self.targets.iter().zip(&self.reads).map(|(target, read)| {
+            let bytes_max = target.bytes_max().min(self.bytes_max);
+            read.counted_bytes(bytes_max)
+        });
+        let counted = counted.fold(0usize, usize::saturating_add);
+        counted >= self.bytes_min || self.reads.iter().any(PartitionRead::is_urgent)
+    }
+
+    /// Drops records beyond the bound: each core returns at least one batch, however little is left
+    /// for it. The first partition with records keeps one, so that a client that rotates its
+    /// partitions gets past any batch.
+    fn keep_to_bytes_max(&mut self) {
+        let (mut left, mut any_kept) = (self.bytes_max, false);
+        for read in &mut self.reads {
+            let pieces = &self.pieces[read.pieces_start..read.pieces_start + read.pieces_count];
+            let (mut count, mut bytes) = (0, 0);
+            for piece in pieces {
+                if piece.len() > left && any_kept {
+                    break;
+                }
+                any_kept = true;
+                left = left.saturating_sub(piece.len());
+                bytes += piece.len();
+                count += 1;
+            }
+            (read.pieces_count, read.bytes) = (count, bytes);
+        }
+    }
+}
+
 impl Shard {
     /// Checks the epochs a client sent against the partition (KIP-320).
     pub(crate) fn check_leader_epoch(&self, log: LogId, epoch: i32) -> Result<(), ErrorCode> {
@@ -58,7 +127,7 @@ impl Shard {
         if read.diverging.is_some() {
             return read;
         }
-        let budget = bytes_max.min(usize::try_from(target.bytes_max).unwrap_or(0));
+        let budget = bytes_max.min(target.bytes_max());
         self.read_pieces.clear();
         let mut found = std::mem::take(&mut self.read_pieces);
         let outcome = self
@@ -67,6 +136,7 @@ impl Shard {
         match outcome {
             Ok(outcome) => {
                 read.bytes = outcome.bytes;
+                read.more = outcome.next_offset < outcome.high_watermark;
                 pieces.extend(found.drain(..).map(|piece| match piece {
                     ReadPiece::Memory(slice) => SendPiece::Memory(slice),
                     ReadPiece::File {
@@ -124,62 +194,94 @@ impl Shard {
         let targets = std::mem::take(&mut fetch.targets);
         let mut pieces = std::mem::take(&mut fetch.pieces);
         let mut reads = std::mem::take(&mut fetch.reads);
-        let (version, bytes_max, last) = (fetch.version, fetch.bytes_max, fetch.last_round);
-        let last = last || now.reached(fetch.deadline_ns);
-        fetch.last_round = last;
+        let mut local = std::mem::take(&mut fetch.local);
+        let (version, bytes_max) = (fetch.version, fetch.bytes_max);
+        fetch.last_round |= now.reached(fetch.deadline_ns);
         fetch.dirty = false;
         pieces.clear();
         reads.clear();
+        local.clear();
+        let foreign = self.sort_targets(&targets, version >= 13, &mut reads, &mut local);
+        let shares = Shares::of(&targets, bytes_max, foreign.len(), !local.is_empty());
         let mut total = 0usize;
-        let mut foreign: Vec<(CoreId, Vec<FetchPart>)> = Vec::new();
-        for (index, target) in targets.iter().enumerate() {
-            let read = match self.locate(target, version >= 13) {
-                Err(code) => PartitionRead::failed(code),
-                Ok(Owner::Here(log)) => {
-                    let budget = bytes_max.saturating_sub(total);
-                    let read = self.read_here(log, target, budget, total == 0, &mut pieces);
-                    total += read.bytes;
-                    read
-                }
-                Ok(Owner::Elsewhere(core)) => {
-                    let part = self.foreign_part(index as u32, target);
-                    match foreign.iter_mut().find(|(known, _)| *known == core) {
-                        Some((_, parts)) => parts.push(part),
-                        None => foreign.push((core, vec![part])),
-                    }
-                    PartitionRead::failed(ErrorCode::None)
-                }
-            };
-            reads.push(read);
+        for (index, log) in &local {
+            let at = *index as usize;
+            let budget = shares.local.saturating_sub(total);
+            let read = self.read_here(*log, &targets[at], budget, total == 0, &mut pieces);
+            total += read.bytes;
+            reads[at] = read;
         }
         let Some(fetch) = self.fetches.get_mut(key) else {
             return;
         };
-        (fetch.targets, fetch.pieces, fetch.reads) = (targets, pieces, reads);
+        (fetch.targets, fetch.pieces) = (targets, pieces);
+        (fetch.reads, fetch.local) = (reads, local);
         fetch.outstanding = foreign.len();
         fetch.state = FetchState::Reading;
         if foreign.is_empty() {
             self.conclude_round(now, key, out);
             return;
         }
-        let ticket = key.to_ticket();
-        let bytes_left = bytes_max.saturating_sub(total).max(1);
+        let bytes_left = shares.foreign(bytes_max.saturating_sub(total), foreign.len());
+        self.ask_owners(key, foreign, bytes_left, out);
+    }
+
+    /// Lists the targets this core owns in `local`, makes parts for the other cores of theirs, and
+    /// gives each target a place in `reads`: the error, if nobody owns it.
+    fn sort_targets(
+        &self,
+        targets: &[FetchTarget],
+        by_id: bool,
+        reads: &mut Vec<PartitionRead>,
+        local: &mut Vec<(u32, LogId)>,
+    ) -> Vec<(CoreId, Vec<FetchPart>)> {
+        let mut foreign: Vec<(CoreId, Vec<FetchPart>)> = Vec::new();
+        for (index, target) in targets.iter().enumerate() {
+            let mut error = ErrorCode::None;
+            match self.locate(target, by_id) {
+                Err(code) => error = code,
+                Ok(Owner::Here(log)) => local.push((index as u32, log)),
+                Ok(Owner::Elsewhere(core)) => {
+                    let part = self.foreign_part(index as u32, target);
+                    match foreign.iter_mut().find(|(known, _)| *known == core) {
+                        Some((_, parts)) => parts.push(part),
+                        None => foreign.push((core, vec![part])),
+                    }
+                }
+            }
+            reads.push(PartitionRead::failed(error));
+        }
+        foreign
+    }
+
+    /// Sends the other cores their parts of a round.
+    fn ask_owners(
+        &mut self,
+        key: Key,
+        foreign: Vec<(CoreId, Vec<FetchPart>)>,
+        bytes_max: usize,
+        out: &mut Outbox<Message>,
+    ) {
+        let Some(fetch) = self.fetches.get_mut(key) else {
+            return;
+        };
+        let watch_below = match fetch.last_round {
+            true => 0,
+            false => fetch.bytes_min,
+        };
         for (core, parts) in foreign {
-            if let Some(fetch) = self.fetches.get_mut(key)
-                && !last
-                && !fetch.watching.contains(&core)
-            {
+            if watch_below > 0 && !fetch.watching.contains(&core) {
                 fetch.watching.push(core);
             }
             let message = Message::FetchRead {
-                ticket,
+                ticket: key.to_ticket(),
                 parts,
-                bytes_max: bytes_left,
-                watch: !last,
+                bytes_max,
+                watch_below,
             };
             out.mail(core, message);
         }
-        if !last {
+        if watch_below > 0 {
             self.hang_on_partitions(key);
         }
     }
@@ -198,7 +300,7 @@ impl Shard {
             offset: target.offset,
             leader_epoch: target.leader_epoch,
             last_fetched_epoch: target.last_fetched_epoch,
-            bytes_max: usize::try_from(target.bytes_max).unwrap_or(0),
+            bytes_max: target.bytes_max(),
         }
     }
 
@@ -207,11 +309,10 @@ impl Shard {
         let Some(fetch) = self.fetches.get_mut(key) else {
             return;
         };
-        let total: usize = fetch.reads.iter().map(|read| read.bytes).sum();
-        let news = |read: &PartitionRead| read.error != ErrorCode::None || read.diverging.is_some();
-        let enough = total >= fetch.bytes_min || fetch.reads.iter().any(news);
-        if enough || fetch.last_round || fetch.targets.is_empty() && now.reached(fetch.deadline_ns)
-        {
+        // Without partitions there is nothing to wait for: so a closing consumer says goodbye.
+        let ends = fetch.last_round || fetch.targets.is_empty() || fetch.has_enough();
+        if ends {
+            fetch.keep_to_bytes_max();
             self.end_fetch(key, out);
             return;
         }
@@ -220,6 +321,8 @@ impl Shard {
             return;
         }
         fetch.state = FetchState::Parked;
+        // The next round reads them again; until then nobody's memory is held.
+        fetch.pieces.clear();
         let connection = fetch.connection;
         if !std::mem::replace(&mut fetch.has_deadline, true) {
             let entry = std::cmp::Reverse((fetch.deadline_ns, key));
@@ -297,6 +400,7 @@ impl Shard {
     fn recycle_fetch(&mut self, mut fetch: PendingFetch) {
         fetch.targets.clear();
         fetch.reads.clear();
+        fetch.local.clear();
         fetch.pieces.clear();
         self.fetch_spares.push(fetch);
     }
@@ -367,20 +471,23 @@ impl Shard {
         ticket: u64,
         parts: &[FetchPart],
         bytes_max: usize,
-        watch: bool,
+        watch_below: usize,
         out: &mut Outbox<Message>,
     ) {
         let mut results = Vec::with_capacity(parts.len());
-        let mut total = 0usize;
-        let mut quiet = true;
+        let (mut total, mut counted) = (0usize, 0usize);
+        let mut urgent = false;
         for part in parts {
             let budget = bytes_max.saturating_sub(total);
-            let result = self.read_for(part, budget, total == 0, &mut total);
-            quiet &= result.error == ErrorCode::None && result.pieces.is_empty();
+            let (read, result) = self.read_for(part, budget, total == 0);
+            total += read.bytes;
+            counted = counted.saturating_add(read.counted_bytes(part.bytes_max));
+            urgent |= read.is_urgent();
             results.push(result);
         }
         self.counters.forwarded_bytes += total as u64;
-        if watch && quiet {
+        // Else the answer leaves after this round, whatever the other cores have.
+        if counted < watch_below && !urgent {
             let waiter = FetchWaiter::Core { core, ticket };
             for part in parts {
                 if let Some(Owner::Here(log)) = self
@@ -407,8 +514,7 @@ impl Shard {
         part: &FetchPart,
         bytes_max: usize,
         at_least_one: bool,
-        total: &mut usize,
-    ) -> FetchResult {
+    ) -> (PartitionRead, FetchResult) {
         let owner = self.table.by_id(part.topic_id).map(|entry| {
             (
                 Arc::clone(&entry.name),
@@ -421,10 +527,11 @@ impl Shard {
             high_watermark: -1,
             log_start: -1,
             diverging: None,
+            more: false,
             pieces: Vec::new(),
         };
         let Some((topic, Some(Owner::Here(log)))) = owner else {
-            return result;
+            return (PartitionRead::failed(result.error), result);
         };
         let target = FetchTarget {
             topic_id: part.topic_id,
@@ -437,8 +544,8 @@ impl Shard {
         };
         let mut pieces = Vec::new();
         let read = self.read_here(log, &target, bytes_max, at_least_one, &mut pieces);
-        *total += read.bytes;
         (result.error, result.diverging) = (read.error, read.diverging);
+        result.more = read.more;
         (result.high_watermark, result.log_start) = (read.high_watermark, read.log_start);
         for piece in pieces {
             match piece {
@@ -468,7 +575,7 @@ impl Shard {
                 }
             }
         }
-        result
+        (read, result)
     }
 
     /// Answers of another core for the current round of a fetch.
@@ -495,6 +602,7 @@ impl Shard {
                 pieces_start: fetch.pieces.len(),
                 pieces_count: result.pieces.len(),
                 bytes: 0,
+                more: result.more,
             };
             for piece in result.pieces {
                 match piece {

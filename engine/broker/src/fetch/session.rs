@@ -21,6 +21,14 @@ pub struct FetchTarget {
     pub bytes_max: i32,
 }
 
+impl FetchTarget {
+    /// Bytes wanted of the partition, at most.
+    #[must_use]
+    pub fn bytes_max(&self) -> usize {
+        usize::try_from(self.bytes_max).unwrap_or(0)
+    }
+}
+
 #[derive(Clone, Debug)]
 struct SessionPartition {
     target: FetchTarget,

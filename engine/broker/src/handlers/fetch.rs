@@ -42,10 +42,13 @@ impl Shard {
             }
         }
         self.count_fetch_traffic(request, &fetch.targets);
-        fetch.bytes_min = usize::try_from(decoded.min_bytes).unwrap_or(0);
         fetch.bytes_max = usize::try_from(decoded.max_bytes)
             .unwrap_or(0)
             .min(self.node.config.fetch_bytes_max);
+        // More than one answer can hold would never come together.
+        fetch.bytes_min = usize::try_from(decoded.min_bytes)
+            .unwrap_or(0)
+            .min(fetch.bytes_max);
         let wait_ms = decoded.max_wait_ms.clamp(0, WAIT_MS_MAX);
         fetch.deadline_ns = now.plus_ms(wait_ms as u64);
         fetch.last_round = wait_ms == 0;
