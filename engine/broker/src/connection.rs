@@ -48,8 +48,8 @@ pub struct Connection {
     traffic: Traffic,
     /// The connection's incremental fetch session (KIP-227), if it has one.
     pub session: Option<FetchSession>,
-    /// The long poll this connection waits in, if any.
-    pub parked_fetch: Option<Key>,
+    /// Fetches that have not been answered: they wait for other cores or for something new.
+    pub fetches: Vec<Key>,
     /// The core it is about to move to; no further frame is read until it has.
     pub moving_to: Option<CoreId>,
     /// Something was handed to the reactor and not yet to the kernel.

@@ -322,11 +322,8 @@ impl Shard {
             return false;
         };
         connection.moving_to = Some(target);
-        let parked = connection.parked_fetch;
         self.moving.push(id);
-        if let Some(key) = parked {
-            self.hurry_fetch(now, key, out);
-        }
+        self.hurry_fetches_of(now, id, out);
         true
     }
 
@@ -499,7 +496,7 @@ impl Service for Shard {
             return;
         };
         self.counters.connections -= 1;
-        if let Some(key) = state.parked_fetch {
+        for key in state.fetches {
             self.drop_fetch(key, out);
         }
     }

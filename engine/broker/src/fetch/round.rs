@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use highwater_base::{CoreId, Epoch, ErrorCode, Now, Offset, SharedSlice};
-use highwater_reactor::{Outbox, SendPiece};
+use highwater_reactor::{ConnectionId, Outbox, SendPiece};
 use highwater_store::{LogId, ReadError, ReadPiece};
 
 use super::session::FetchTarget;
@@ -180,10 +180,16 @@ impl Shard {
             .ok_or(ErrorCode::UnknownTopicOrPartition)
     }
 
-    /// Starts a request: its first round.
+    /// Starts a request: its first round. What that does not answer is on its connection's list.
     pub(crate) fn begin_fetch(&mut self, now: Now, fetch: PendingFetch, out: &mut Outbox<Message>) {
+        let connection = fetch.connection;
         let key = self.fetches.insert(fetch);
         self.fetch_round(now, key, out);
+        if self.fetches.get_mut(key).is_some()
+            && let Some(connection) = self.connections.get_mut(&connection)
+        {
+            connection.fetches.push(key);
+        }
     }
 
     /// Reads every partition once.
@@ -323,15 +329,11 @@ impl Shard {
         fetch.state = FetchState::Parked;
         // The next round reads them again; until then nobody's memory is held.
         fetch.pieces.clear();
-        let connection = fetch.connection;
         if !std::mem::replace(&mut fetch.has_deadline, true) {
             let entry = std::cmp::Reverse((fetch.deadline_ns, key));
             self.fetch_deadlines.push(entry);
         }
         self.hang_on_partitions(key);
-        if let Some(connection) = self.connections.get_mut(&connection) {
-            connection.parked_fetch = Some(key);
-        }
     }
 
     fn hang_on_partitions(&mut self, key: Key) {
@@ -380,9 +382,9 @@ impl Shard {
         };
         self.unhang(key, &mut fetch, out);
         if let Some(connection) = self.connections.get_mut(&fetch.connection)
-            && connection.parked_fetch == Some(key)
+            && let Some(at) = connection.fetches.iter().position(|known| *known == key)
         {
-            connection.parked_fetch = None;
+            connection.fetches.remove(at);
         }
         self.answer_fetch(&mut fetch, out);
         self.recycle_fetch(fetch);
@@ -448,6 +450,27 @@ impl Shard {
         if fetch.state == FetchState::Parked {
             self.fetch_round(now, key, out);
         }
+    }
+
+    /// Every fetch of a connection is answered as soon as it can be.
+    pub(crate) fn hurry_fetches_of(
+        &mut self,
+        now: Now,
+        id: ConnectionId,
+        out: &mut Outbox<Message>,
+    ) {
+        let mut at = 0;
+        while let Some(key) = self.fetch_of(id, at) {
+            self.hurry_fetch(now, key, out);
+            // One that still waits for other cores stays on the list, others have left it.
+            if self.fetch_of(id, at) == Some(key) {
+                at += 1;
+            }
+        }
+    }
+
+    fn fetch_of(&self, id: ConnectionId, at: usize) -> Option<Key> {
+        self.connections.get(&id)?.fetches.get(at).copied()
     }
 
     /// Ends long polls whose time is over.

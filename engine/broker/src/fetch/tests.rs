@@ -254,3 +254,48 @@ fn a_fetch_with_nothing_new_waits_for_its_deadline() {
     node.pass_ms(1);
     assert_eq!(node.fetched(0, id).len(), 1);
 }
+
+#[test]
+fn a_request_behind_fetches_that_wait_for_other_cores_hurries_them() {
+    let mut node = TestNode::new(2, &[("orders", 2)]);
+    let id = node.connect(0);
+    for _ in 0..3 {
+        node.fetch(0, id, &Ask::of(&[(0, 0), (1, 0)]));
+    }
+    node.request(0, id, ApiKey::ApiVersions, 0, &[]);
+    node.settle();
+    let answers = node.answers(0, id, ApiKey::Fetch, VERSION);
+    assert_eq!(answers.len(), 4, "all three and the request behind them");
+}
+
+#[test]
+fn a_request_behind_parked_fetches_hurries_all_of_them() {
+    for (core, partition) in [(0, 0), (0, 1)] {
+        let mut node = TestNode::new(2, &[("orders", 2)]);
+        let id = node.connect(core);
+        for _ in 0..3 {
+            node.fetch(core, id, &Ask::of(&[(partition, 0)]));
+        }
+        node.settle();
+        assert_eq!(node.fetched(core, id), []);
+        node.request(core, id, ApiKey::ApiVersions, 0, &[]);
+        node.settle();
+        let answers = node.answers(core, id, ApiKey::Fetch, VERSION);
+        assert_eq!(answers.len(), 4, "all three and the request behind them");
+        assert!(node.cores[core].shard.fetches.is_empty());
+    }
+}
+
+#[test]
+fn fetches_of_a_closed_connection_are_forgotten() {
+    let mut node = TestNode::new(2, &[("orders", 2)]);
+    let id = node.connect(0);
+    node.fetch(0, id, &Ask::of(&[(0, 0)]));
+    node.settle();
+    node.fetch(0, id, &Ask::of(&[(0, 0), (1, 0)]));
+    node.fetch(0, id, &Ask::of(&[(1, 0)]));
+    node.disconnect(0, id);
+    assert!(node.cores[0].shard.fetches.is_empty());
+    node.settle();
+    assert!(node.cores[1].shard.foreign_watches.is_empty());
+}
