@@ -154,9 +154,11 @@ impl TestNode {
         self.settle();
     }
 
-    /// One turn of one core: its mail arrives, its disk requests end, its answers leave.
-    pub fn turn(&mut self, core: usize) {
+    /// One turn of one core: its mail arrives, its answers leave, its disk requests end. Whether
+    /// there was anything to do.
+    pub fn turn(&mut self, core: usize) -> bool {
         let at = &mut self.cores[core];
+        let waiting = self.mail.len();
         for _ in 0..self.mail.len() {
             let Some((from, to, message)) = self.mail.pop_front() else {
                 break;
@@ -167,19 +169,22 @@ impl TestNode {
                 self.mail.push_back((from, to, message));
             }
         }
-        let mail = at.turn(self.now);
+        let any_mail = self.mail.len() < waiting;
+        let (mail, busy) = at.turn(self.now);
         let from = CoreId(core as u16);
         self.mail
             .extend(mail.into_iter().map(|(to, message)| (from, to, message)));
+        busy || any_mail
     }
 
     /// Turns until nothing is under way any more.
     pub fn settle(&mut self) {
         for _ in 0..TURNS_MAX {
+            let mut busy = false;
             for core in 0..self.cores.len() {
-                self.turn(core);
+                busy |= self.turn(core);
             }
-            if self.mail.is_empty() && self.cores.iter_mut().all(TestCore::is_quiet) {
+            if !busy {
                 return;
             }
         }
@@ -265,14 +270,12 @@ impl TestCore {
         }
     }
 
-    fn is_quiet(&mut self) -> bool {
-        self.out.disk().is_empty()
-    }
-
-    fn turn(&mut self, now: Now) -> Vec<(CoreId, Message)> {
+    fn turn(&mut self, now: Now) -> (Vec<(CoreId, Message)>, bool) {
         self.shard.end_turn(now, &mut self.out);
         let mut mail = Vec::new();
-        for command in testing::take_commands(&mut self.out) {
+        let commands = testing::take_commands(&mut self.out);
+        let busy = !commands.is_empty() || !self.out.disk().is_empty();
+        for command in commands {
             match command {
                 Command::Send(id, piece) => self.send(id, &piece),
                 Command::Mail(to, message) => mail.push((to, message)),
@@ -295,7 +298,7 @@ impl TestCore {
                 }
             }
         }
-        mail
+        (mail, busy)
     }
 
     fn send(&mut self, id: ConnectionId, piece: &SendPiece) {

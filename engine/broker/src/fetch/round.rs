@@ -564,6 +564,7 @@ impl Shard {
             leader_epoch: part.leader_epoch,
             last_fetched_epoch: part.last_fetched_epoch,
             bytes_max: i32::try_from(part.bytes_max).unwrap_or(i32::MAX),
+            session_place: 0,
         };
         let mut pieces = Vec::new();
         let read = self.read_here(log, &target, bytes_max, at_least_one, &mut pieces);

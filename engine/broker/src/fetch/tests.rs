@@ -3,7 +3,9 @@
 use highwater_reactor::{ConnectionId, FrameVerdict};
 use highwater_wire::ApiKey;
 use highwater_wire::array::Array;
-use highwater_wire::fetch::{FetchPartition, FetchRequest, FetchResponse, FetchTopic};
+use highwater_wire::fetch::{
+    FetchPartition, FetchRequest, FetchResponse, FetchTopic, ForgottenTopic,
+};
 
 use crate::testing::{TestNode, batch};
 
@@ -18,6 +20,7 @@ struct Ask {
     bytes_max: i32,
     partition_bytes_max: i32,
     session: (i32, i32),
+    forgotten: Vec<(&'static str, Vec<i32>)>,
 }
 
 impl Ask {
@@ -29,6 +32,7 @@ impl Ask {
             bytes_max: 50 << 20,
             partition_bytes_max: 1 << 20,
             session: (0, -1),
+            forgotten: Vec::new(),
         }
     }
 
@@ -56,6 +60,15 @@ impl Ask {
                 ..FetchTopic::default()
             })
             .collect();
+        let forgotten: Vec<ForgottenTopic<'_>> = self
+            .forgotten
+            .iter()
+            .map(|(topic, partitions)| ForgottenTopic {
+                topic,
+                partitions: Array::from(&partitions[..]),
+                ..ForgottenTopic::default()
+            })
+            .collect();
         let request = FetchRequest {
             max_wait_ms: WAIT_MS,
             min_bytes: self.bytes_min,
@@ -63,6 +76,7 @@ impl Ask {
             session_id: self.session.0,
             session_epoch: self.session.1,
             topics: Array::from(&topics[..]),
+            forgotten_topics_data: Array::from(&forgotten[..]),
             ..FetchRequest::default()
         };
         let mut body = Vec::new();
@@ -298,4 +312,58 @@ fn fetches_of_a_closed_connection_are_forgotten() {
     assert!(node.cores[0].shard.fetches.is_empty());
     node.settle();
     assert!(node.cores[1].shard.foreign_watches.is_empty());
+}
+
+#[test]
+fn an_incremental_fetch_tells_only_news_of_what_is_still_wanted() {
+    let mut node = TestNode::new(2, &[("clicks", 2), ("orders", 4)]);
+    let id = node.connect(0);
+    node.append("orders", 0, &batch(10));
+    let open = Ask {
+        topics: vec![
+            ("clicks", vec![(0, 0), (1, 0)]),
+            ("orders", vec![(0, 0), (1, 0), (2, 0), (3, 0)]),
+        ],
+        session: (0, 0),
+        ..Ask::of(&[])
+    };
+    let answer = node.fetch_at_once(0, id, &open);
+    assert_eq!((answer.topics, answer.partitions.len()), (2, 6));
+    let next = Ask {
+        topics: vec![("orders", vec![(0, 1)])],
+        forgotten: vec![("clicks", vec![0, 1]), ("orders", vec![1])],
+        session: (answer.session, 1),
+        ..open.clone()
+    };
+    node.fetch(0, id, &next);
+    node.settle();
+    assert_eq!(node.fetched(0, id), []);
+    node.append("clicks", 0, &batch(10));
+    node.append("orders", 1, &batch(10));
+    assert_eq!(node.fetched(0, id), [], "both are forgotten");
+    node.append("orders", 3, &batch(10));
+    let answers = node.fetched(0, id);
+    let told = |answer: &FetchAnswer| -> Vec<i32> {
+        let partitions = answer.partitions.iter();
+        partitions.map(|got| got.partition).collect()
+    };
+    assert_eq!(told(&answers[0]), [3]);
+    assert_eq!(answers[0].error, 0);
+}
+
+#[test]
+fn topics_are_counted_in_runs() {
+    let mut node = TestNode::new(1, &[("clicks", 2), ("orders", 2)]);
+    let id = node.connect(0);
+    node.append("orders", 0, &batch(10));
+    let ask = Ask {
+        topics: vec![
+            ("orders", vec![(0, 0)]),
+            ("clicks", vec![(0, 0), (1, 0)]),
+            ("orders", vec![(1, 0)]),
+        ],
+        ..Ask::of(&[])
+    };
+    let answer = node.fetch_at_once(0, id, &ask);
+    assert_eq!((answer.topics, answer.partitions.len()), (3, 4));
 }
