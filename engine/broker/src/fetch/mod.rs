@@ -5,11 +5,14 @@
 //! an error, or no time left, the answer leaves; else the request parks, hangs on its partitions'
 //! high-water marks and starts another round when one moves.
 
+mod bounds;
+pub mod copies;
 pub mod foreign_files;
 pub mod round;
 pub mod session;
 #[cfg(test)]
 mod tests;
+pub mod waiting;
 
 use highwater_base::{CoreId, ErrorCode};
 use highwater_reactor::{ConnectionId, SendPiece};
@@ -110,6 +113,8 @@ pub struct PendingFetch {
     pub last_round: bool,
     /// Its deadline is on the list; only a fetch that parks needs one.
     pub has_deadline: bool,
+    /// The number under which it hangs on partitions of this core, if it does.
+    pub watch: u64,
     /// Cores that watch partitions for this fetch.
     pub watching: Vec<CoreId>,
 }
@@ -136,14 +141,8 @@ impl PendingFetch {
             dirty: false,
             last_round: false,
             has_deadline: false,
+            watch: waiting::NO_WATCH,
             watching: Vec::new(),
         }
     }
-}
-
-/// Another core's fetch that waits for something new in partitions of this one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum FetchWaiter {
-    Here(crate::slab::Key),
-    Core { core: CoreId, ticket: u64 },
 }

@@ -3,12 +3,13 @@
 
 use std::sync::Arc;
 
-use highwater_base::{CoreId, Epoch, ErrorCode, Now, Offset, SharedSlice};
+use highwater_base::{CoreId, Epoch, ErrorCode, Now, Offset};
 use highwater_reactor::{ConnectionId, Outbox, SendPiece};
 use highwater_store::{LogId, ReadError, ReadPiece};
 
+use super::bounds::{ReadBounds, Shares};
 use super::session::FetchTarget;
-use super::{FetchState, FetchWaiter, PartitionRead, PendingFetch};
+use super::{FetchState, PartitionRead, PendingFetch};
 use crate::message::{FetchPart, FetchResult, ForeignPiece, Message};
 use crate::partition_table::Owner;
 use crate::shard::Shard;
@@ -16,75 +17,6 @@ use crate::slab::Key;
 
 /// Leader epoch a client sends when it does not know one.
 const NO_EPOCH: i32 = -1;
-
-/// How the bytes an answer may hold are divided among the cores that read for it.
-struct Shares {
-    /// For the partitions of this core, which read first.
-    local: usize,
-    /// All that the partitions may give fits into one answer.
-    fits: bool,
-}
-
-impl Shares {
-    fn of(
-        targets: &[FetchTarget],
-        bytes_max: usize,
-        foreign_cores: usize,
-        any_local: bool,
-    ) -> Shares {
-        let wanted = targets.iter().map(FetchTarget::bytes_max);
-        let wanted = wanted.fold(0usize, usize::saturating_add);
-        let fits = wanted <= bytes_max || foreign_cores == 0;
-        let cores = foreign_cores + usize::from(any_local);
-        let local = match fits {
-            true => bytes_max,
-            // Busy partitions here must not starve those of other cores.
-            false => bytes_max / cores.max(1),
-        };
-        Shares { local, fits }
-    }
-
-    /// For each of the other cores.
-    fn foreign(&self, bytes_left: usize, foreign_cores: usize) -> usize {
-        match self.fits {
-            true => bytes_left,
-            false => bytes_left / foreign_cores.max(1),
-        }
-    }
-}
-
-impl PendingFetch {
-    /// Whether what the round found is worth an answer before the deadline.
-    fn has_enough(&self) -> bool {
-        let counted = self.targets.iter().zip(&self.reads).map(|(target, read)| {
-            let bytes_max = target.bytes_max().min(self.bytes_max);
-            read.counted_bytes(bytes_max)
-        });
-        let counted = counted.fold(0usize, usize::saturating_add);
-        counted >= self.bytes_min || self.reads.iter().any(PartitionRead::is_urgent)
-    }
-
-    /// Drops records beyond the bound: each core returns at least one batch, however little is left
-    /// for it. The first partition with records keeps one, so that a client that rotates its
-    /// partitions gets past any batch.
-    fn keep_to_bytes_max(&mut self) {
-        let (mut left, mut any_kept) = (self.bytes_max, false);
-        for read in &mut self.reads {
-            let pieces = &self.pieces[read.pieces_start..read.pieces_start + read.pieces_count];
-            let (mut count, mut bytes) = (0, 0);
-            for piece in pieces {
-                if piece.len() > left && any_kept {
-                    break;
-                }
-                any_kept = true;
-                left = left.saturating_sub(piece.len());
-                bytes += piece.len();
-                count += 1;
-            }
-            (read.pieces_count, read.bytes) = (count, bytes);
-        }
-    }
-}
 
 impl Shard {
     /// Checks the epochs a client sent against the partition (KIP-320).
@@ -111,8 +43,7 @@ impl Shard {
         &mut self,
         log: LogId,
         target: &FetchTarget,
-        bytes_max: usize,
-        at_least_one: bool,
+        bounds: ReadBounds,
         pieces: &mut Vec<SendPiece>,
     ) -> PartitionRead {
         let log_start = self.store.log_start(log).0;
@@ -127,12 +58,14 @@ impl Shard {
         if read.diverging.is_some() {
             return read;
         }
-        let budget = bytes_max.min(target.bytes_max());
+        let budget = bounds.bytes_max.min(target.bytes_max());
         self.read_pieces.clear();
         let mut found = std::mem::take(&mut self.read_pieces);
-        let outcome = self
-            .store
-            .read(log, Offset(target.offset), budget, at_least_one, &mut found);
+        let (store, offset) = (&mut self.store, Offset(target.offset));
+        let outcome = match bounds.memory {
+            true => store.read(log, offset, budget, bounds.at_least_one, &mut found),
+            false => store.read_files(log, offset, budget, bounds.at_least_one, &mut found),
+        };
         match outcome {
             Ok(outcome) => {
                 read.bytes = outcome.bytes;
@@ -185,10 +118,11 @@ impl Shard {
         let connection = fetch.connection;
         let key = self.fetches.insert(fetch);
         self.fetch_round(now, key, out);
-        if self.fetches.get_mut(key).is_some()
+        if let Some(fetch) = self.fetches.get_mut(key)
             && let Some(connection) = self.connections.get_mut(&connection)
         {
             connection.fetches.push(key);
+            connection.expect_bytes(fetch.sequence, fetch.bytes_max);
         }
     }
 
@@ -212,8 +146,12 @@ impl Shard {
         let mut total = 0usize;
         for (index, log) in &local {
             let at = *index as usize;
-            let budget = shares.local.saturating_sub(total);
-            let read = self.read_here(*log, &targets[at], budget, total == 0, &mut pieces);
+            let bounds = ReadBounds {
+                bytes_max: shares.local.saturating_sub(total),
+                at_least_one: total == 0,
+                memory: true,
+            };
+            let read = self.read_here(*log, &targets[at], bounds, &mut pieces);
             total += read.bytes;
             reads[at] = read;
         }
@@ -336,51 +274,12 @@ impl Shard {
         self.hang_on_partitions(key);
     }
 
-    fn hang_on_partitions(&mut self, key: Key) {
-        let Some(fetch) = self.fetches.get_mut(key) else {
-            return;
-        };
-        let by_id = fetch.version >= 13;
-        let targets = std::mem::take(&mut fetch.targets);
-        for target in &targets {
-            if let Ok(Owner::Here(log)) = self.locate(target, by_id) {
-                let waiters = &mut self.partitions[log.0 as usize].fetch_waiters;
-                if !waiters.contains(&FetchWaiter::Here(key)) {
-                    waiters.push(FetchWaiter::Here(key));
-                }
-            }
-        }
-        if let Some(fetch) = self.fetches.get_mut(key) {
-            fetch.targets = targets;
-        }
-    }
-
-    /// Takes a fetch off every list it hangs on.
-    fn unhang(&mut self, key: Key, fetch: &mut PendingFetch, out: &mut Outbox<Message>) {
-        let by_id = fetch.version >= 13;
-        for target in &fetch.targets {
-            if let Ok(Owner::Here(log)) = self.locate(target, by_id) {
-                self.partitions[log.0 as usize]
-                    .fetch_waiters
-                    .retain(|waiter| *waiter != FetchWaiter::Here(key));
-            }
-        }
-        for core in fetch.watching.drain(..) {
-            out.mail(
-                core,
-                Message::FetchUnwatch {
-                    ticket: key.to_ticket(),
-                },
-            );
-        }
-    }
-
     /// Answers the client with what the last round read.
     fn end_fetch(&mut self, key: Key, out: &mut Outbox<Message>) {
         let Some(mut fetch) = self.fetches.remove(key) else {
             return;
         };
-        self.unhang(key, &mut fetch, out);
+        Shard::unhang(key, &mut fetch, out);
         if let Some(connection) = self.connections.get_mut(&fetch.connection)
             && let Some(at) = connection.fetches.iter().position(|known| *known == key)
         {
@@ -395,7 +294,7 @@ impl Shard {
         let Some(mut fetch) = self.fetches.remove(key) else {
             return;
         };
-        self.unhang(key, &mut fetch, out);
+        Shard::unhang(key, &mut fetch, out);
         self.recycle_fetch(fetch);
     }
 
@@ -405,39 +304,6 @@ impl Shard {
         fetch.local.clear();
         fetch.pieces.clear();
         self.fetch_spares.push(fetch);
-    }
-
-    /// A partition's high-water mark moved: whoever waits for it reads again at the end of the turn.
-    pub(crate) fn wake_fetches(&mut self, log: LogId, out: &mut Outbox<Message>) {
-        let partition = &mut self.partitions[log.0 as usize];
-        for waiter in partition.fetch_waiters.drain(..) {
-            match waiter {
-                FetchWaiter::Here(key) => self.woken_fetches.push(key),
-                FetchWaiter::Core { core, ticket } => {
-                    out.mail(core, Message::FetchWake { ticket });
-                }
-            }
-        }
-    }
-
-    /// Reads again for every fetch that was woken in this turn.
-    pub(crate) fn run_woken_fetches(&mut self, now: Now, out: &mut Outbox<Message>) {
-        let mut woken = std::mem::take(&mut self.woken_fetches);
-        for key in woken.drain(..) {
-            self.wake_fetch(now, key, out);
-        }
-        self.woken_fetches = woken;
-    }
-
-    /// Something moved for this fetch.
-    pub(crate) fn wake_fetch(&mut self, now: Now, key: Key, out: &mut Outbox<Message>) {
-        let Some(fetch) = self.fetches.get_mut(key) else {
-            return;
-        };
-        match fetch.state {
-            FetchState::Reading => fetch.dirty = true,
-            FetchState::Parked => self.fetch_round(now, key, out),
-        }
     }
 
     /// The answer leaves now, with what there is: the deadline has come, another request is behind
@@ -511,23 +377,7 @@ impl Shard {
         self.counters.forwarded_bytes += total as u64;
         // Else the answer leaves after this round, whatever the other cores have.
         if counted < watch_below && !urgent {
-            let waiter = FetchWaiter::Core { core, ticket };
-            for part in parts {
-                if let Some(Owner::Here(log)) = self
-                    .table
-                    .by_id(part.topic_id)
-                    .and_then(|e| e.owner(part.partition, self.cores))
-                {
-                    let waiters = &mut self.partitions[log.0 as usize].fetch_waiters;
-                    if !waiters.contains(&waiter) {
-                        waiters.push(waiter);
-                        let logs = self.foreign_watches.entry((core, ticket)).or_default();
-                        if !logs.contains(&log) {
-                            logs.push(log);
-                        }
-                    }
-                }
-            }
+            self.watch_for(core, ticket, parts);
         }
         out.mail(core, Message::FetchData { ticket, results });
     }
@@ -567,14 +417,20 @@ impl Shard {
             session_place: 0,
         };
         let mut pieces = Vec::new();
-        let read = self.read_here(log, &target, bytes_max, at_least_one, &mut pieces);
+        let copied_max = bytes_max.min(part.bytes_max);
+        let bounds = ReadBounds {
+            bytes_max,
+            at_least_one,
+            memory: self.foreign_copies.has_room(copied_max),
+        };
+        let read = self.read_here(log, &target, bounds, &mut pieces);
         (result.error, result.diverging) = (read.error, read.diverging);
         result.more = read.more;
         (result.high_watermark, result.log_start) = (read.high_watermark, read.log_start);
         for piece in pieces {
             match piece {
                 SendPiece::Memory(slice) => {
-                    let copy = SharedSlice::from(slice.bytes().to_vec());
+                    let copy = self.foreign_copies.copy(slice.bytes());
                     result.pieces.push(ForeignPiece::Memory(copy));
                 }
                 SendPiece::File {
@@ -655,18 +511,6 @@ impl Shard {
         fetch.outstanding = fetch.outstanding.saturating_sub(1);
         if fetch.outstanding == 0 {
             self.conclude_round(now, key, out);
-        }
-    }
-
-    /// Another core no longer waits.
-    pub(crate) fn fetch_unwatch(&mut self, core: CoreId, ticket: u64) {
-        let Some(logs) = self.foreign_watches.remove(&(core, ticket)) else {
-            return;
-        };
-        for log in logs {
-            self.partitions[log.0 as usize]
-                .fetch_waiters
-                .retain(|waiter| *waiter != FetchWaiter::Core { core, ticket });
         }
     }
 }

@@ -1,12 +1,16 @@
 //! Fetch over a node in memory.
 
-use highwater_reactor::{ConnectionId, FrameVerdict};
+use highwater_base::CoreId;
+use highwater_base::limits::FOREIGN_COPY_BYTES_MAX;
+use highwater_reactor::testing::{Command, take_commands};
+use highwater_reactor::{ConnectionId, FrameVerdict, Outbox};
 use highwater_wire::ApiKey;
 use highwater_wire::array::Array;
 use highwater_wire::fetch::{
     FetchPartition, FetchRequest, FetchResponse, FetchTopic, ForgottenTopic,
 };
 
+use crate::message::{FetchPart, FetchResult, ForeignPiece, Message};
 use crate::testing::{TestNode, batch};
 
 const VERSION: i16 = 12;
@@ -311,7 +315,7 @@ fn fetches_of_a_closed_connection_are_forgotten() {
     node.disconnect(0, id);
     assert!(node.cores[0].shard.fetches.is_empty());
     node.settle();
-    assert!(node.cores[1].shard.foreign_watches.is_empty());
+    assert_eq!(node.cores[1].shard.watches.foreign_count(), 0);
 }
 
 #[test]
@@ -366,4 +370,110 @@ fn topics_are_counted_in_runs() {
     };
     let answer = node.fetch_at_once(0, id, &ask);
     assert_eq!((answer.topics, answer.partitions.len()), (3, 4));
+}
+
+#[test]
+fn a_connection_with_many_large_fetches_under_way_is_not_read() {
+    let mut node = TestNode::new(2, &[("orders", 2)]);
+    let id = node.connect(0);
+    let ask = Ask::of(&[(0, 0), (1, 0)]);
+    assert_eq!(node.fetch(0, id, &ask), FrameVerdict::Continue);
+    assert_eq!(node.fetch(0, id, &ask), FrameVerdict::Continue);
+    assert_eq!(node.fetch(0, id, &ask), FrameVerdict::Pause);
+    node.settle();
+    assert!(node.cores[0].resumed.is_empty());
+    node.append("orders", 1, &batch(100));
+    assert_eq!(node.fetched(0, id).len(), 3);
+    assert_eq!(node.cores[0].resumed, [id]);
+    assert_eq!(node.fetch(0, id, &ask), FrameVerdict::Continue);
+}
+
+/// What core 1 answers when core 0 reads partition 1 of `orders`.
+fn read_from_core_0(node: &mut TestNode) -> FetchResult {
+    let shard = &mut node.cores[1].shard;
+    let part = FetchPart {
+        index: 0,
+        topic_id: shard.table.by_name("orders").expect("exists").id,
+        partition: 1,
+        offset: 0,
+        leader_epoch: -1,
+        last_fetched_epoch: -1,
+        bytes_max: 1 << 30,
+    };
+    let mut out = Outbox::default();
+    shard.fetch_for(CoreId(0), 1, &[part], 9 << 20, 0, &mut out);
+    match take_commands(&mut out).pop() {
+        Some(Command::Mail(_, Message::FetchData { mut results, .. })) => results.remove(0),
+        other => panic!("unexpected {other:?}"),
+    }
+}
+
+#[test]
+fn records_read_for_other_cores_are_copied_up_to_a_bound() {
+    let mut node = TestNode::new(2, &[("orders", 2)]);
+    node.append("orders", 1, &batch(8 << 20));
+    let mut held = Vec::new();
+    let (mut copied, mut named) = (0, 0);
+    for _ in 0..12 {
+        let result = read_from_core_0(&mut node);
+        for piece in &result.pieces {
+            match piece {
+                ForeignPiece::Memory(slice) => copied += slice.len(),
+                ForeignPiece::File { len, .. } => named += len,
+            }
+        }
+        held.push(result);
+    }
+    assert!(copied > 0 && copied <= FOREIGN_COPY_BYTES_MAX, "{copied}");
+    assert_eq!(copied + named, 12 * ((8 << 20) + 61), "nothing is missing");
+    held.clear();
+    let pieces = (0..4).map(|_| read_from_core_0(&mut node).pieces.remove(0));
+    let last = pieces.last().expect("four");
+    assert!(matches!(last, ForeignPiece::Memory(_)), "room again");
+}
+
+#[test]
+fn fetches_that_ended_do_not_pile_up_on_an_idle_partition() {
+    let mut node = TestNode::new(2, &[("orders", 2)]);
+    let waiting = node.connect(0);
+    node.fetch(0, waiting, &Ask::of(&[(0, 0), (1, 0)]));
+    let id = node.connect(0);
+    for _ in 0..100 {
+        node.fetch(0, id, &Ask::of(&[(0, 0), (1, 0)]));
+        node.settle();
+        node.request(0, id, ApiKey::ApiVersions, 0, &[]);
+        node.settle();
+    }
+    assert_eq!(node.fetched(0, waiting), []);
+    for partition in 0..2 {
+        let (core, log) = node.log_of("orders", partition);
+        let list = &node.cores[core].shard.partitions[log.0 as usize].fetch_waiters;
+        assert!(list.len() <= 5, "{} entries for one fetch", list.len());
+    }
+    node.append("orders", 1, &batch(100));
+    assert_eq!(node.fetched(0, waiting).len(), 1);
+}
+
+#[test]
+fn every_consumer_of_a_partition_is_woken() {
+    let mut node = TestNode::new(2, &[("orders", 2)]);
+    let ids: Vec<(usize, ConnectionId)> =
+        (0..40).map(|at| (at % 2, node.connect(at % 2))).collect();
+    let bytes_min = batch(100).len() as i32 + 1;
+    for (core, id) in &ids {
+        let ask = Ask {
+            bytes_min,
+            ..Ask::of(&[(0, 0), (1, 0)])
+        };
+        node.fetch(*core, *id, &ask);
+    }
+    node.settle();
+    node.append("orders", 0, &batch(100));
+    for (core, id) in &ids {
+        assert_eq!(node.fetched(*core, *id), [], "half of what is wanted");
+    }
+    node.append("orders", 1, &batch(100));
+    for (core, id) in &ids {
+        assert_eq!(node.fetched(*core, *id).len(), 1);
+    }
 }

@@ -12,6 +12,7 @@ use highwater_wire::fetch_response::{FetchResponseEncoder, FetchedPartition, Fet
 use super::{Request, as_code};
 use crate::connection::Answer;
 use crate::fetch::session::{FetchSession, FetchTarget, SessionRequest};
+use crate::fetch::waiting::NO_WATCH;
 use crate::fetch::{FetchState, PendingFetch, SessionAnswer};
 use crate::message::Message;
 use crate::partition_table::Owner;
@@ -172,6 +173,7 @@ impl Shard {
         fetch.version = request.version;
         fetch.correlation_id = request.correlation_id;
         fetch.state = FetchState::Reading;
+        fetch.watch = NO_WATCH;
         (fetch.dirty, fetch.last_round, fetch.has_deadline) = (false, false, false);
         fetch
     }
