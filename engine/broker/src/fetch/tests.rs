@@ -455,25 +455,25 @@ fn fetches_that_ended_do_not_pile_up_on_an_idle_partition() {
 }
 
 #[test]
-fn every_consumer_of_a_partition_is_woken() {
-    let mut node = TestNode::new(2, &[("orders", 2)]);
-    let ids: Vec<(usize, ConnectionId)> =
-        (0..40).map(|at| (at % 2, node.connect(at % 2))).collect();
-    let bytes_min = batch(100).len() as i32 + 1;
-    for (core, id) in &ids {
+fn every_consumer_is_woken_as_often_as_it_waits() {
+    for order in [[0, 1, 0, 1], [1, 0, 1, 0]] {
+        let mut node = TestNode::new(2, &[("orders", 2)]);
+        let ids: Vec<(usize, ConnectionId)> =
+            (0..20).map(|at| (at % 2, node.connect(at % 2))).collect();
         let ask = Ask {
-            bytes_min,
+            bytes_min: 3 * batch(100).len() as i32 + 1,
             ..Ask::of(&[(0, 0), (1, 0)])
         };
-        node.fetch(*core, *id, &ask);
-    }
-    node.settle();
-    node.append("orders", 0, &batch(100));
-    for (core, id) in &ids {
-        assert_eq!(node.fetched(*core, *id), [], "half of what is wanted");
-    }
-    node.append("orders", 1, &batch(100));
-    for (core, id) in &ids {
-        assert_eq!(node.fetched(*core, *id).len(), 1);
+        for (core, id) in &ids {
+            node.fetch(*core, *id, &ask);
+        }
+        node.settle();
+        for (at, partition) in order.into_iter().enumerate() {
+            node.append("orders", partition, &batch(100));
+            for (core, id) in &ids {
+                let expected = usize::from(at == 3);
+                assert_eq!(node.fetched(*core, *id).len(), expected, "after {at}");
+            }
+        }
     }
 }
