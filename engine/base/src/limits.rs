@@ -12,6 +12,14 @@ pub const CONNECTION_REQUESTS_MAX: usize = 1024;
 /// Response bytes queued on one connection before its socket is no longer read.
 pub const CONNECTION_SEND_BYTES_MAX: usize = 64 * 1024 * 1024;
 
+/// Bytes of answers that one connection may have under way: what its pending fetches may return and
+/// what waits for an earlier answer. Two fetches of the usual 50 MiB fit.
+pub const CONNECTION_ANSWER_BYTES_MAX: usize = 128 * 1024 * 1024;
+
+/// Bytes copied out of one core's cache for fetches of others and not sent yet. Beyond it they get
+/// ranges of files.
+pub const FOREIGN_COPY_BYTES_MAX: usize = 64 * 1024 * 1024;
+
 /// Batches remembered per producer id and partition for duplicate detection (KIP-98).
 pub const PRODUCER_BATCHES_MAX: usize = 5;
 

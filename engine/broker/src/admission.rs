@@ -42,12 +42,9 @@ impl Shard {
         };
         self.counters.requests += 1;
         let sequence = connection.open_slot();
-        let parked = connection.parked_fetch;
         // Clients with one connection for everything would wait behind their own long poll.
-        if let Some(key) = parked
-            && api_key != ApiKey::Fetch
-        {
-            self.hurry_fetch(now, key, out);
+        if api_key != ApiKey::Fetch {
+            self.hurry_fetches_of(now, id, out);
         }
         let request = Request {
             connection: id,

@@ -7,7 +7,7 @@
 use std::collections::VecDeque;
 
 use highwater_base::CoreId;
-use highwater_base::limits::CONNECTION_REQUESTS_MAX;
+use highwater_base::limits::{CONNECTION_ANSWER_BYTES_MAX, CONNECTION_REQUESTS_MAX};
 use highwater_reactor::SendPiece;
 
 use crate::fetch::session::FetchSession;
@@ -27,10 +27,21 @@ pub enum Answer {
     Silence,
 }
 
+impl Answer {
+    fn bytes(&self) -> usize {
+        match self {
+            Answer::One(piece) => piece.len(),
+            Answer::Many(pieces) => pieces.iter().map(SendPiece::len).sum(),
+            Answer::Silence => 0,
+        }
+    }
+}
+
+/// A request's place in the order of answers, with the bytes it counts for.
 #[derive(Debug)]
 enum Slot {
-    Waiting,
-    Ready(Answer),
+    Waiting(usize),
+    Ready(Answer, usize),
 }
 
 /// How much of a connection's work belongs to which core.
@@ -45,11 +56,13 @@ struct Traffic {
 pub struct Connection {
     slots: VecDeque<Slot>,
     first_sequence: u64,
+    /// What all slots count for.
+    answer_bytes: usize,
     traffic: Traffic,
     /// The connection's incremental fetch session (KIP-227), if it has one.
     pub session: Option<FetchSession>,
-    /// The long poll this connection waits in, if any.
-    pub parked_fetch: Option<Key>,
+    /// Fetches that have not been answered: they wait for other cores or for something new.
+    pub fetches: Vec<Key>,
     /// The core it is about to move to; no further frame is read until it has.
     pub moving_to: Option<CoreId>,
     /// It is not read because too many of its requests are under way.
@@ -78,14 +91,30 @@ impl Connection {
 
     /// Reserves the next place in the order of answers.
     pub fn open_slot(&mut self) -> u64 {
-        self.slots.push_back(Slot::Waiting);
+        self.slots.push_back(Slot::Waiting(0));
         self.first_sequence + self.slots.len() as u64 - 1
     }
 
-    /// Whether another request may be taken on.
+    /// Whether no further request may be taken on.
     #[must_use]
     pub fn is_full(&self) -> bool {
         self.slots.len() >= CONNECTION_REQUESTS_MAX
+            || self.answer_bytes > CONNECTION_ANSWER_BYTES_MAX
+    }
+
+    /// Counts bytes that the answer to a pending request may have, until it is filled in. One
+    /// answer alone never fills the connection: what comes behind it must be seen.
+    pub fn expect_bytes(&mut self, sequence: u64, bytes: usize) {
+        let bytes = bytes.min(CONNECTION_ANSWER_BYTES_MAX);
+        if let Some(Slot::Waiting(expected)) = self.slot(sequence) {
+            let before = std::mem::replace(expected, bytes);
+            self.answer_bytes = self.answer_bytes - before + bytes;
+        }
+    }
+
+    fn slot(&mut self, sequence: u64) -> Option<&mut Slot> {
+        let at = sequence.checked_sub(self.first_sequence)?;
+        self.slots.get_mut(at as usize)
     }
 
     /// Whether every request has been answered.
@@ -96,22 +125,24 @@ impl Connection {
 
     /// Puts an answer into its slot. A slot that is gone (connection reused) is ignored.
     pub fn fill(&mut self, sequence: u64, answer: Answer) {
-        let Some(at) = sequence.checked_sub(self.first_sequence) else {
+        let bytes = answer.bytes();
+        let Some(slot) = self.slot(sequence) else {
             return;
         };
-        if let Some(slot) = self.slots.get_mut(at as usize) {
-            *slot = Slot::Ready(answer);
-        }
+        let (Slot::Waiting(before) | Slot::Ready(_, before)) =
+            std::mem::replace(slot, Slot::Ready(answer, bytes));
+        self.answer_bytes = self.answer_bytes - before + bytes;
     }
 
     /// The next answer that may leave.
     pub fn pop_ready(&mut self) -> Option<Answer> {
-        if !matches!(self.slots.front(), Some(Slot::Ready(_))) {
+        if !matches!(self.slots.front(), Some(Slot::Ready(..))) {
             return None;
         }
         match self.slots.pop_front() {
-            Some(Slot::Ready(answer)) => {
+            Some(Slot::Ready(answer, bytes)) => {
                 self.first_sequence += 1;
+                self.answer_bytes -= bytes;
                 Some(answer)
             }
             _ => None,
@@ -178,6 +209,22 @@ mod tests {
         assert_eq!(popped(&mut connection), Some(b"second".to_vec()));
         assert!(connection.is_idle());
         assert_eq!(connection.open_slot(), 2);
+    }
+
+    #[test]
+    fn expected_and_waiting_answers_fill_a_connection() {
+        let mut connection = Connection::default();
+        let (first, second) = (connection.open_slot(), connection.open_slot());
+        connection.expect_bytes(first, CONNECTION_ANSWER_BYTES_MAX);
+        assert!(!connection.is_full());
+        connection.expect_bytes(second, 6);
+        assert!(connection.is_full());
+        connection.fill(second, piece("second"));
+        assert!(connection.is_full(), "it waits for the first");
+        connection.fill(first, piece("first"));
+        assert!(!connection.is_full());
+        assert!(popped(&mut connection).is_some() && popped(&mut connection).is_some());
+        assert_eq!(connection.answer_bytes, 0);
     }
 
     #[test]

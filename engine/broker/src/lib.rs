@@ -26,4 +26,6 @@ pub mod query;
 pub mod serve;
 pub mod shard;
 pub mod slab;
+#[cfg(test)]
+mod testing;
 pub mod timestamp_lookup;

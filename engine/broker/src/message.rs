@@ -30,13 +30,13 @@ pub enum Message {
         ticket: u64,
         results: Vec<ProduceResult>,
     },
-    /// Read from partitions of the receiving core. With `watch`, and if there is nothing to return,
-    /// say `FetchWake` once there is.
+    /// Read from partitions of the receiving core. With fewer than `watch_below` bytes to return,
+    /// say `FetchWake` once there is something new.
     FetchRead {
         ticket: u64,
         parts: Vec<FetchPart>,
         bytes_max: usize,
-        watch: bool,
+        watch_below: usize,
     },
     /// What was read.
     FetchData {
@@ -128,6 +128,8 @@ pub struct FetchResult {
     pub log_start: i64,
     /// KIP-595: the consumer's log diverges; epoch and end offset of the largest common epoch.
     pub diverging: Option<(i32, i64)>,
+    /// The bound on bytes ended the read.
+    pub more: bool,
     pub pieces: Vec<ForeignPiece>,
 }
 

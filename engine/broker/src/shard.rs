@@ -5,7 +5,7 @@
 //! `fetch`, `query`, `metadata_log` and one file per API under `handlers`.
 
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BinaryHeap, VecDeque};
+use std::collections::{BinaryHeap, VecDeque};
 use std::sync::Arc;
 
 use highwater_base::disk::DiskCompletion;
@@ -18,8 +18,10 @@ use highwater_store::{LogId, ReadPiece, Store, StoreEvent};
 
 use crate::config::{Advertise, NodeConfig};
 use crate::connection::{Answer, Connection, Travelling};
+use crate::fetch::PendingFetch;
+use crate::fetch::copies::ForeignCopies;
 use crate::fetch::foreign_files::ForeignFiles;
-use crate::fetch::{FetchWaiter, PendingFetch};
+use crate::fetch::waiting::{FetchWaiters, Watches};
 use crate::message::{CoreCounters, Message};
 use crate::metadata::Image;
 use crate::metadata::controller::Origin;
@@ -44,7 +46,7 @@ pub const INITIAL_EPOCH: Epoch = Epoch(0);
 #[derive(Debug, Default)]
 pub struct Partition {
     pub produce_waiters: VecDeque<ProduceWaiter>,
-    pub fetch_waiters: Vec<FetchWaiter>,
+    pub fetch_waiters: FetchWaiters,
     pub trims: Vec<PendingTrim>,
 }
 
@@ -129,8 +131,9 @@ pub struct Shard {
     pub(crate) fetch_spares: Vec<PendingFetch>,
     pub(crate) fetch_deadlines: BinaryHeap<Reverse<(u64, Key)>>,
     pub(crate) woken_fetches: Vec<Key>,
-    pub(crate) foreign_watches: BTreeMap<(CoreId, u64), Vec<LogId>>,
+    pub(crate) watches: Watches,
     pub(crate) foreign_files: ForeignFiles,
+    pub(crate) foreign_copies: ForeignCopies,
     pub(crate) read_pieces: Vec<ReadPiece>,
     pub(crate) answer_spares: Vec<Vec<SendPiece>>,
     pub(crate) gathers: Slab<Gather>,
@@ -189,8 +192,9 @@ impl Shard {
             fetch_spares: Vec::new(),
             fetch_deadlines: BinaryHeap::new(),
             woken_fetches: Vec::new(),
-            foreign_watches: BTreeMap::new(),
+            watches: Watches::default(),
             foreign_files: ForeignFiles::default(),
+            foreign_copies: ForeignCopies::default(),
             read_pieces: Vec::new(),
             answer_spares: Vec::new(),
             gathers: Slab::default(),
@@ -341,11 +345,8 @@ impl Shard {
             return false;
         };
         connection.moving_to = Some(target);
-        let parked = connection.parked_fetch;
         self.moving.push(id);
-        if let Some(key) = parked {
-            self.hurry_fetch(now, key, out);
-        }
+        self.hurry_fetches_of(now, id, out);
         true
     }
 
@@ -443,9 +444,9 @@ impl Shard {
                 ticket,
                 parts,
                 bytes_max,
-                watch,
+                watch_below,
             } => {
-                self.fetch_for(from, ticket, &parts, bytes_max, watch, out);
+                self.fetch_for(from, ticket, &parts, bytes_max, watch_below, out);
             }
             Message::FetchData { ticket, results } => self.fetch_data(now, ticket, results, out),
             Message::FetchWake { ticket } => self.woken_fetches.push(Key::from_ticket(ticket)),
@@ -550,7 +551,7 @@ impl Service for Shard {
             return;
         };
         self.counters.connections -= 1;
-        if let Some(key) = state.parked_fetch {
+        for key in state.fetches {
             self.drop_fetch(key, out);
         }
     }

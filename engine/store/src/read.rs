@@ -80,6 +80,34 @@ impl Store {
         at_least_one: bool,
         pieces: &mut Vec<ReadPiece>,
     ) -> Result<ReadOutcome, ReadError> {
+        self.read_from(log, offset, max_bytes, at_least_one, true, pieces)
+    }
+
+    /// As [`Store::read`], but file ranges only, also of what is in memory: for a reader that would
+    /// have to copy it.
+    ///
+    /// # Errors
+    /// [`ReadError`]; no piece was added then.
+    pub fn read_files(
+        &mut self,
+        log: LogId,
+        offset: Offset,
+        max_bytes: usize,
+        at_least_one: bool,
+        pieces: &mut Vec<ReadPiece>,
+    ) -> Result<ReadOutcome, ReadError> {
+        self.read_from(log, offset, max_bytes, at_least_one, false, pieces)
+    }
+
+    fn read_from(
+        &mut self,
+        log: LogId,
+        offset: Offset,
+        max_bytes: usize,
+        at_least_one: bool,
+        memory: bool,
+        pieces: &mut Vec<ReadPiece>,
+    ) -> Result<ReadOutcome, ReadError> {
         self.log(log).check_readable(offset)?;
         let mut cursor = Cursor {
             offset,
@@ -90,7 +118,7 @@ impl Store {
         let mut bytes = 0;
         let end = self.log(log).readable_end(offset);
         while cursor.offset < end && (cursor.budget > 0 || cursor.must_progress) {
-            let from_memory = self.lend(log, cursor.offset);
+            let from_memory = memory && self.lend(log, cursor.offset);
             let piece = self.log(log).next_piece(&cursor, from_memory);
             let Some((piece, len, next)) = piece else {
                 break;

@@ -6,7 +6,7 @@ mod support;
 use highwater_base::prng::Prng;
 use highwater_base::{BatchHeader, Offset};
 use highwater_store::{
-    AppendError, Barrier, LogConfig, Lookup, ReadError, StoreConfig, StoreEvent,
+    AppendError, Barrier, LogConfig, Lookup, ReadError, ReadPiece, StoreConfig, StoreEvent,
 };
 use support::disk::{Device, Keep};
 use support::{Batch, World, directory, spec, test_config};
@@ -46,6 +46,49 @@ fn an_append_is_visible_when_it_is_durable_and_not_before() {
             high_watermark: Offset(3)
         }
     );
+}
+
+#[test]
+fn what_is_in_memory_can_be_read_as_a_file_range_too() {
+    let mut world = World::new(test_config());
+    let log = world
+        .store
+        .create(spec(0, 0, LogConfig::default()), world.now);
+    let mut written = Vec::new();
+    for _ in 0..50 {
+        let appended = world.append(log, &Batch::of(3, 1000)).expect("room");
+        written.push(appended.base_offset.0);
+        world.settle();
+    }
+    let (mut offset, mut read) = (0, Vec::new());
+    while offset < 150 {
+        let mut pieces = Vec::new();
+        let (store, at) = (&mut world.store, Offset(offset));
+        let outcome = store.read_files(log, at, 10_000, true, &mut pieces);
+        for piece in pieces {
+            let ReadPiece::File {
+                file,
+                offset: from,
+                len,
+                ..
+            } = piece
+            else {
+                panic!("memory was lent");
+            };
+            let bytes = world.disk.file_bytes(file, from, len);
+            let mut at = 0;
+            while at < len {
+                let header = BatchHeader::parse(&bytes[at..]).expect("a batch");
+                header.verify_crc(&bytes[at..]).expect("undamaged");
+                at += header.total_bytes();
+                if header.base_offset >= offset {
+                    read.push(header.base_offset);
+                }
+            }
+        }
+        offset = outcome.expect("in range").next_offset.0;
+    }
+    assert_eq!(read, written);
 }
 
 #[test]

@@ -32,6 +32,7 @@ mod runtime;
 mod send_file;
 mod service;
 mod signal;
+pub mod testing;
 mod timer;
 mod turn;
 mod writer;

@@ -50,7 +50,7 @@ impl SendPiece {
 
 /// Something to do for a connection or a core, in the order of the calls.
 #[derive(Debug)]
-pub(crate) enum Command<M> {
+pub enum Command<M> {
     Send(ConnectionId, SendPiece),
     Close(ConnectionId, CloseReason),
     Resume(ConnectionId),

@@ -5,13 +5,19 @@
 //! an error, or no time left, the answer leaves; else the request parks, hangs on its partitions'
 //! high-water marks and starts another round when one moves.
 
+mod bounds;
+pub mod copies;
 pub mod foreign_files;
 pub mod round;
 pub mod session;
+#[cfg(test)]
+mod tests;
+pub mod waiting;
 
 use highwater_base::{CoreId, ErrorCode};
 use highwater_reactor::{ConnectionId, SendPiece};
 
+use highwater_store::LogId;
 use session::FetchTarget;
 
 use crate::handlers::Request;
@@ -36,6 +42,8 @@ pub struct PartitionRead {
     pub pieces_start: usize,
     pub pieces_count: usize,
     pub bytes: usize,
+    /// The bound on bytes ended the read: there are more records than it returned.
+    pub more: bool,
 }
 
 impl PartitionRead {
@@ -50,7 +58,24 @@ impl PartitionRead {
             pieces_start: 0,
             pieces_count: 0,
             bytes: 0,
+            more: false,
         }
+    }
+
+    /// What the read counts towards a fetch's `bytes_min`: with more records at hand the partition
+    /// gives all it may, though whole batches fill its bound `bytes_max` only in part.
+    #[must_use]
+    pub fn counted_bytes(&self, bytes_max: usize) -> usize {
+        match self.more {
+            true => self.bytes.max(bytes_max),
+            false => self.bytes,
+        }
+    }
+
+    /// Whether the client has to be told now, whatever else there is.
+    #[must_use]
+    pub fn is_urgent(&self) -> bool {
+        self.error != ErrorCode::None || self.diverging.is_some()
     }
 }
 
@@ -76,6 +101,8 @@ pub struct PendingFetch {
     pub deadline_ns: u64,
     pub targets: Vec<FetchTarget>,
     pub reads: Vec<PartitionRead>,
+    /// The targets this core owns: their places in `targets` and their logs, of the last round.
+    pub local: Vec<(u32, LogId)>,
     pub pieces: Vec<SendPiece>,
     pub state: FetchState,
     /// Other cores whose answers this round still needs.
@@ -86,6 +113,8 @@ pub struct PendingFetch {
     pub last_round: bool,
     /// Its deadline is on the list; only a fetch that parks needs one.
     pub has_deadline: bool,
+    /// The number under which it hangs on partitions of this core, if it does.
+    pub watch: u64,
     /// Cores that watch partitions for this fetch.
     pub watching: Vec<CoreId>,
 }
@@ -105,20 +134,15 @@ impl PendingFetch {
             deadline_ns: 0,
             targets: Vec::new(),
             reads: Vec::new(),
+            local: Vec::new(),
             pieces: Vec::new(),
             state: FetchState::Reading,
             outstanding: 0,
             dirty: false,
             last_round: false,
             has_deadline: false,
+            watch: waiting::NO_WATCH,
             watching: Vec::new(),
         }
     }
-}
-
-/// Another core's fetch that waits for something new in partitions of this one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum FetchWaiter {
-    Here(crate::slab::Key),
-    Core { core: CoreId, ticket: u64 },
 }

@@ -3,12 +3,13 @@
 
 use std::sync::Arc;
 
-use highwater_base::{CoreId, Epoch, ErrorCode, Now, Offset, SharedSlice};
-use highwater_reactor::{Outbox, SendPiece};
+use highwater_base::{CoreId, Epoch, ErrorCode, Now, Offset};
+use highwater_reactor::{ConnectionId, Outbox, SendPiece};
 use highwater_store::{LogId, ReadError, ReadPiece};
 
+use super::bounds::{ReadBounds, Shares};
 use super::session::FetchTarget;
-use super::{FetchState, FetchWaiter, PartitionRead, PendingFetch};
+use super::{FetchState, PartitionRead, PendingFetch};
 use crate::message::{FetchPart, FetchResult, ForeignPiece, Message};
 use crate::partition_table::Owner;
 use crate::shard::Shard;
@@ -42,8 +43,7 @@ impl Shard {
         &mut self,
         log: LogId,
         target: &FetchTarget,
-        bytes_max: usize,
-        at_least_one: bool,
+        bounds: ReadBounds,
         pieces: &mut Vec<SendPiece>,
     ) -> PartitionRead {
         let log_start = self.store.log_start(log).0;
@@ -58,15 +58,18 @@ impl Shard {
         if read.diverging.is_some() {
             return read;
         }
-        let budget = bytes_max.min(usize::try_from(target.bytes_max).unwrap_or(0));
+        let budget = bounds.bytes_max.min(target.bytes_max());
         self.read_pieces.clear();
         let mut found = std::mem::take(&mut self.read_pieces);
-        let outcome = self
-            .store
-            .read(log, Offset(target.offset), budget, at_least_one, &mut found);
+        let (store, offset) = (&mut self.store, Offset(target.offset));
+        let outcome = match bounds.memory {
+            true => store.read(log, offset, budget, bounds.at_least_one, &mut found),
+            false => store.read_files(log, offset, budget, bounds.at_least_one, &mut found),
+        };
         match outcome {
             Ok(outcome) => {
                 read.bytes = outcome.bytes;
+                read.more = outcome.next_offset < outcome.high_watermark;
                 pieces.extend(found.drain(..).map(|piece| match piece {
                     ReadPiece::Memory(slice) => SendPiece::Memory(slice),
                     ReadPiece::File {
@@ -110,10 +113,17 @@ impl Shard {
             .ok_or(ErrorCode::UnknownTopicOrPartition)
     }
 
-    /// Starts a request: its first round.
+    /// Starts a request: its first round. What that does not answer is on its connection's list.
     pub(crate) fn begin_fetch(&mut self, now: Now, fetch: PendingFetch, out: &mut Outbox<Message>) {
+        let connection = fetch.connection;
         let key = self.fetches.insert(fetch);
         self.fetch_round(now, key, out);
+        if let Some(fetch) = self.fetches.get_mut(key)
+            && let Some(connection) = self.connections.get_mut(&connection)
+        {
+            connection.fetches.push(key);
+            connection.expect_bytes(fetch.sequence, fetch.bytes_max);
+        }
     }
 
     /// Reads every partition once.
@@ -124,62 +134,98 @@ impl Shard {
         let targets = std::mem::take(&mut fetch.targets);
         let mut pieces = std::mem::take(&mut fetch.pieces);
         let mut reads = std::mem::take(&mut fetch.reads);
-        let (version, bytes_max, last) = (fetch.version, fetch.bytes_max, fetch.last_round);
-        let last = last || now.reached(fetch.deadline_ns);
-        fetch.last_round = last;
+        let mut local = std::mem::take(&mut fetch.local);
+        let (version, bytes_max) = (fetch.version, fetch.bytes_max);
+        fetch.last_round |= now.reached(fetch.deadline_ns);
         fetch.dirty = false;
         pieces.clear();
         reads.clear();
+        local.clear();
+        let foreign = self.sort_targets(&targets, version >= 13, &mut reads, &mut local);
+        let shares = Shares::of(&targets, bytes_max, foreign.len(), !local.is_empty());
         let mut total = 0usize;
-        let mut foreign: Vec<(CoreId, Vec<FetchPart>)> = Vec::new();
-        for (index, target) in targets.iter().enumerate() {
-            let read = match self.locate(target, version >= 13) {
-                Err(code) => PartitionRead::failed(code),
-                Ok(Owner::Here(log)) => {
-                    let budget = bytes_max.saturating_sub(total);
-                    let read = self.read_here(log, target, budget, total == 0, &mut pieces);
-                    total += read.bytes;
-                    read
-                }
-                Ok(Owner::Elsewhere(core)) => {
-                    let part = self.foreign_part(index as u32, target);
-                    match foreign.iter_mut().find(|(known, _)| *known == core) {
-                        Some((_, parts)) => parts.push(part),
-                        None => foreign.push((core, vec![part])),
-                    }
-                    PartitionRead::failed(ErrorCode::None)
-                }
+        for (index, log) in &local {
+            let at = *index as usize;
+            let bounds = ReadBounds {
+                bytes_max: shares.local.saturating_sub(total),
+                at_least_one: total == 0,
+                memory: true,
             };
-            reads.push(read);
+            let read = self.read_here(*log, &targets[at], bounds, &mut pieces);
+            total += read.bytes;
+            reads[at] = read;
         }
         let Some(fetch) = self.fetches.get_mut(key) else {
             return;
         };
-        (fetch.targets, fetch.pieces, fetch.reads) = (targets, pieces, reads);
+        (fetch.targets, fetch.pieces) = (targets, pieces);
+        (fetch.reads, fetch.local) = (reads, local);
         fetch.outstanding = foreign.len();
         fetch.state = FetchState::Reading;
         if foreign.is_empty() {
             self.conclude_round(now, key, out);
             return;
         }
-        let ticket = key.to_ticket();
-        let bytes_left = bytes_max.saturating_sub(total).max(1);
+        let bytes_left = shares.foreign(bytes_max.saturating_sub(total), foreign.len());
+        self.ask_owners(key, foreign, bytes_left, out);
+    }
+
+    /// Lists the targets this core owns in `local`, makes parts for the other cores of theirs, and
+    /// gives each target a place in `reads`: the error, if nobody owns it.
+    fn sort_targets(
+        &self,
+        targets: &[FetchTarget],
+        by_id: bool,
+        reads: &mut Vec<PartitionRead>,
+        local: &mut Vec<(u32, LogId)>,
+    ) -> Vec<(CoreId, Vec<FetchPart>)> {
+        let mut foreign: Vec<(CoreId, Vec<FetchPart>)> = Vec::new();
+        for (index, target) in targets.iter().enumerate() {
+            let mut error = ErrorCode::None;
+            match self.locate(target, by_id) {
+                Err(code) => error = code,
+                Ok(Owner::Here(log)) => local.push((index as u32, log)),
+                Ok(Owner::Elsewhere(core)) => {
+                    let part = self.foreign_part(index as u32, target);
+                    match foreign.iter_mut().find(|(known, _)| *known == core) {
+                        Some((_, parts)) => parts.push(part),
+                        None => foreign.push((core, vec![part])),
+                    }
+                }
+            }
+            reads.push(PartitionRead::failed(error));
+        }
+        foreign
+    }
+
+    /// Sends the other cores their parts of a round.
+    fn ask_owners(
+        &mut self,
+        key: Key,
+        foreign: Vec<(CoreId, Vec<FetchPart>)>,
+        bytes_max: usize,
+        out: &mut Outbox<Message>,
+    ) {
+        let Some(fetch) = self.fetches.get_mut(key) else {
+            return;
+        };
+        let watch_below = match fetch.last_round {
+            true => 0,
+            false => fetch.bytes_min,
+        };
         for (core, parts) in foreign {
-            if let Some(fetch) = self.fetches.get_mut(key)
-                && !last
-                && !fetch.watching.contains(&core)
-            {
+            if watch_below > 0 && !fetch.watching.contains(&core) {
                 fetch.watching.push(core);
             }
             let message = Message::FetchRead {
-                ticket,
+                ticket: key.to_ticket(),
                 parts,
-                bytes_max: bytes_left,
-                watch: !last,
+                bytes_max,
+                watch_below,
             };
             out.mail(core, message);
         }
-        if !last {
+        if watch_below > 0 {
             self.hang_on_partitions(key);
         }
     }
@@ -198,7 +244,7 @@ impl Shard {
             offset: target.offset,
             leader_epoch: target.leader_epoch,
             last_fetched_epoch: target.last_fetched_epoch,
-            bytes_max: usize::try_from(target.bytes_max).unwrap_or(0),
+            bytes_max: target.bytes_max(),
         }
     }
 
@@ -207,11 +253,10 @@ impl Shard {
         let Some(fetch) = self.fetches.get_mut(key) else {
             return;
         };
-        let total: usize = fetch.reads.iter().map(|read| read.bytes).sum();
-        let news = |read: &PartitionRead| read.error != ErrorCode::None || read.diverging.is_some();
-        let enough = total >= fetch.bytes_min || fetch.reads.iter().any(news);
-        if enough || fetch.last_round || fetch.targets.is_empty() && now.reached(fetch.deadline_ns)
-        {
+        // Without partitions there is nothing to wait for: so a closing consumer says goodbye.
+        let ends = fetch.last_round || fetch.targets.is_empty() || fetch.has_enough();
+        if ends {
+            fetch.keep_to_bytes_max();
             self.end_fetch(key, out);
             return;
         }
@@ -220,54 +265,13 @@ impl Shard {
             return;
         }
         fetch.state = FetchState::Parked;
-        let connection = fetch.connection;
+        // The next round reads them again; until then nobody's memory is held.
+        fetch.pieces.clear();
         if !std::mem::replace(&mut fetch.has_deadline, true) {
             let entry = std::cmp::Reverse((fetch.deadline_ns, key));
             self.fetch_deadlines.push(entry);
         }
         self.hang_on_partitions(key);
-        if let Some(connection) = self.connections.get_mut(&connection) {
-            connection.parked_fetch = Some(key);
-        }
-    }
-
-    fn hang_on_partitions(&mut self, key: Key) {
-        let Some(fetch) = self.fetches.get_mut(key) else {
-            return;
-        };
-        let by_id = fetch.version >= 13;
-        let targets = std::mem::take(&mut fetch.targets);
-        for target in &targets {
-            if let Ok(Owner::Here(log)) = self.locate(target, by_id) {
-                let waiters = &mut self.partitions[log.0 as usize].fetch_waiters;
-                if !waiters.contains(&FetchWaiter::Here(key)) {
-                    waiters.push(FetchWaiter::Here(key));
-                }
-            }
-        }
-        if let Some(fetch) = self.fetches.get_mut(key) {
-            fetch.targets = targets;
-        }
-    }
-
-    /// Takes a fetch off every list it hangs on.
-    fn unhang(&mut self, key: Key, fetch: &mut PendingFetch, out: &mut Outbox<Message>) {
-        let by_id = fetch.version >= 13;
-        for target in &fetch.targets {
-            if let Ok(Owner::Here(log)) = self.locate(target, by_id) {
-                self.partitions[log.0 as usize]
-                    .fetch_waiters
-                    .retain(|waiter| *waiter != FetchWaiter::Here(key));
-            }
-        }
-        for core in fetch.watching.drain(..) {
-            out.mail(
-                core,
-                Message::FetchUnwatch {
-                    ticket: key.to_ticket(),
-                },
-            );
-        }
     }
 
     /// Answers the client with what the last round read.
@@ -275,11 +279,11 @@ impl Shard {
         let Some(mut fetch) = self.fetches.remove(key) else {
             return;
         };
-        self.unhang(key, &mut fetch, out);
+        Shard::unhang(key, &mut fetch, out);
         if let Some(connection) = self.connections.get_mut(&fetch.connection)
-            && connection.parked_fetch == Some(key)
+            && let Some(at) = connection.fetches.iter().position(|known| *known == key)
         {
-            connection.parked_fetch = None;
+            connection.fetches.remove(at);
         }
         self.answer_fetch(&mut fetch, out);
         self.recycle_fetch(fetch);
@@ -290,48 +294,16 @@ impl Shard {
         let Some(mut fetch) = self.fetches.remove(key) else {
             return;
         };
-        self.unhang(key, &mut fetch, out);
+        Shard::unhang(key, &mut fetch, out);
         self.recycle_fetch(fetch);
     }
 
     fn recycle_fetch(&mut self, mut fetch: PendingFetch) {
         fetch.targets.clear();
         fetch.reads.clear();
+        fetch.local.clear();
         fetch.pieces.clear();
         self.fetch_spares.push(fetch);
-    }
-
-    /// A partition's high-water mark moved: whoever waits for it reads again at the end of the turn.
-    pub(crate) fn wake_fetches(&mut self, log: LogId, out: &mut Outbox<Message>) {
-        let partition = &mut self.partitions[log.0 as usize];
-        for waiter in partition.fetch_waiters.drain(..) {
-            match waiter {
-                FetchWaiter::Here(key) => self.woken_fetches.push(key),
-                FetchWaiter::Core { core, ticket } => {
-                    out.mail(core, Message::FetchWake { ticket });
-                }
-            }
-        }
-    }
-
-    /// Reads again for every fetch that was woken in this turn.
-    pub(crate) fn run_woken_fetches(&mut self, now: Now, out: &mut Outbox<Message>) {
-        let mut woken = std::mem::take(&mut self.woken_fetches);
-        for key in woken.drain(..) {
-            self.wake_fetch(now, key, out);
-        }
-        self.woken_fetches = woken;
-    }
-
-    /// Something moved for this fetch.
-    pub(crate) fn wake_fetch(&mut self, now: Now, key: Key, out: &mut Outbox<Message>) {
-        let Some(fetch) = self.fetches.get_mut(key) else {
-            return;
-        };
-        match fetch.state {
-            FetchState::Reading => fetch.dirty = true,
-            FetchState::Parked => self.fetch_round(now, key, out),
-        }
     }
 
     /// The answer leaves now, with what there is: the deadline has come, another request is behind
@@ -344,6 +316,27 @@ impl Shard {
         if fetch.state == FetchState::Parked {
             self.fetch_round(now, key, out);
         }
+    }
+
+    /// Every fetch of a connection is answered as soon as it can be.
+    pub(crate) fn hurry_fetches_of(
+        &mut self,
+        now: Now,
+        id: ConnectionId,
+        out: &mut Outbox<Message>,
+    ) {
+        let mut at = 0;
+        while let Some(key) = self.fetch_of(id, at) {
+            self.hurry_fetch(now, key, out);
+            // One that still waits for other cores stays on the list, others have left it.
+            if self.fetch_of(id, at) == Some(key) {
+                at += 1;
+            }
+        }
+    }
+
+    fn fetch_of(&self, id: ConnectionId, at: usize) -> Option<Key> {
+        self.connections.get(&id)?.fetches.get(at).copied()
     }
 
     /// Ends long polls whose time is over.
@@ -367,37 +360,24 @@ impl Shard {
         ticket: u64,
         parts: &[FetchPart],
         bytes_max: usize,
-        watch: bool,
+        watch_below: usize,
         out: &mut Outbox<Message>,
     ) {
         let mut results = Vec::with_capacity(parts.len());
-        let mut total = 0usize;
-        let mut quiet = true;
+        let (mut total, mut counted) = (0usize, 0usize);
+        let mut urgent = false;
         for part in parts {
             let budget = bytes_max.saturating_sub(total);
-            let result = self.read_for(part, budget, total == 0, &mut total);
-            quiet &= result.error == ErrorCode::None && result.pieces.is_empty();
+            let (read, result) = self.read_for(part, budget, total == 0);
+            total += read.bytes;
+            counted = counted.saturating_add(read.counted_bytes(part.bytes_max));
+            urgent |= read.is_urgent();
             results.push(result);
         }
         self.counters.forwarded_bytes += total as u64;
-        if watch && quiet {
-            let waiter = FetchWaiter::Core { core, ticket };
-            for part in parts {
-                if let Some(Owner::Here(log)) = self
-                    .table
-                    .by_id(part.topic_id)
-                    .and_then(|e| e.owner(part.partition, self.cores))
-                {
-                    let waiters = &mut self.partitions[log.0 as usize].fetch_waiters;
-                    if !waiters.contains(&waiter) {
-                        waiters.push(waiter);
-                        let logs = self.foreign_watches.entry((core, ticket)).or_default();
-                        if !logs.contains(&log) {
-                            logs.push(log);
-                        }
-                    }
-                }
-            }
+        // Else the answer leaves after this round, whatever the other cores have.
+        if counted < watch_below && !urgent {
+            self.watch_for(core, ticket, parts);
         }
         out.mail(core, Message::FetchData { ticket, results });
     }
@@ -407,8 +387,7 @@ impl Shard {
         part: &FetchPart,
         bytes_max: usize,
         at_least_one: bool,
-        total: &mut usize,
-    ) -> FetchResult {
+    ) -> (PartitionRead, FetchResult) {
         let owner = self.table.by_id(part.topic_id).map(|entry| {
             (
                 Arc::clone(&entry.name),
@@ -421,10 +400,11 @@ impl Shard {
             high_watermark: -1,
             log_start: -1,
             diverging: None,
+            more: false,
             pieces: Vec::new(),
         };
         let Some((topic, Some(Owner::Here(log)))) = owner else {
-            return result;
+            return (PartitionRead::failed(result.error), result);
         };
         let target = FetchTarget {
             topic_id: part.topic_id,
@@ -434,16 +414,23 @@ impl Shard {
             leader_epoch: part.leader_epoch,
             last_fetched_epoch: part.last_fetched_epoch,
             bytes_max: i32::try_from(part.bytes_max).unwrap_or(i32::MAX),
+            session_place: 0,
         };
         let mut pieces = Vec::new();
-        let read = self.read_here(log, &target, bytes_max, at_least_one, &mut pieces);
-        *total += read.bytes;
+        let copied_max = bytes_max.min(part.bytes_max);
+        let bounds = ReadBounds {
+            bytes_max,
+            at_least_one,
+            memory: self.foreign_copies.has_room(copied_max),
+        };
+        let read = self.read_here(log, &target, bounds, &mut pieces);
         (result.error, result.diverging) = (read.error, read.diverging);
+        result.more = read.more;
         (result.high_watermark, result.log_start) = (read.high_watermark, read.log_start);
         for piece in pieces {
             match piece {
                 SendPiece::Memory(slice) => {
-                    let copy = SharedSlice::from(slice.bytes().to_vec());
+                    let copy = self.foreign_copies.copy(slice.bytes());
                     result.pieces.push(ForeignPiece::Memory(copy));
                 }
                 SendPiece::File {
@@ -468,7 +455,7 @@ impl Shard {
                 }
             }
         }
-        result
+        (read, result)
     }
 
     /// Answers of another core for the current round of a fetch.
@@ -495,6 +482,7 @@ impl Shard {
                 pieces_start: fetch.pieces.len(),
                 pieces_count: result.pieces.len(),
                 bytes: 0,
+                more: result.more,
             };
             for piece in result.pieces {
                 match piece {
@@ -523,18 +511,6 @@ impl Shard {
         fetch.outstanding = fetch.outstanding.saturating_sub(1);
         if fetch.outstanding == 0 {
             self.conclude_round(now, key, out);
-        }
-    }
-
-    /// Another core no longer waits.
-    pub(crate) fn fetch_unwatch(&mut self, core: CoreId, ticket: u64) {
-        let Some(logs) = self.foreign_watches.remove(&(core, ticket)) else {
-            return;
-        };
-        for log in logs {
-            self.partitions[log.0 as usize]
-                .fetch_waiters
-                .retain(|waiter| *waiter != FetchWaiter::Core { core, ticket });
         }
     }
 }

@@ -9,6 +9,8 @@ use std::sync::Arc;
 use highwater_base::limits::FETCH_SESSION_PARTITIONS_MAX;
 use highwater_base::{ErrorCode, TopicId};
 
+use crate::metadata::image::LookupMap;
+
 /// One partition a client fetches.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FetchTarget {
@@ -19,6 +21,39 @@ pub struct FetchTarget {
     pub leader_epoch: i32,
     pub last_fetched_epoch: i32,
     pub bytes_max: i32,
+    /// Where the session keeps the partition, so that it is found without a search. It may have
+    /// moved since.
+    pub session_place: u32,
+}
+
+impl FetchTarget {
+    /// Bytes wanted of the partition, at most.
+    #[must_use]
+    pub fn bytes_max(&self) -> usize {
+        usize::try_from(self.bytes_max).unwrap_or(0)
+    }
+
+    fn key(&self) -> Key {
+        Key {
+            topic_id: self.topic_id,
+            topic: Arc::clone(&self.topic),
+            partition: self.partition,
+        }
+    }
+
+    fn is_same_partition(&self, other: &FetchTarget) -> bool {
+        self.partition == other.partition
+            && self.topic_id == other.topic_id
+            && self.topic == other.topic
+    }
+}
+
+/// A partition as the client names it: one of id and name is empty.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct Key {
+    topic_id: TopicId,
+    topic: Arc<str>,
+    partition: i32,
 }
 
 #[derive(Clone, Debug)]
@@ -26,6 +61,7 @@ struct SessionPartition {
     target: FetchTarget,
     told_high_watermark: i64,
     told_log_start: i64,
+    forgotten: bool,
 }
 
 /// The partitions a client has asked for and what it was last told of each.
@@ -34,6 +70,8 @@ pub struct FetchSession {
     id: i32,
     next_epoch: i32,
     partitions: Vec<SessionPartition>,
+    places: LookupMap<Key, u32>,
+    any_forgotten: bool,
     /// Where the next answer starts, so that a small `max_bytes` starves no partition.
     rotation: usize,
 }
@@ -62,19 +100,25 @@ impl SessionRequest {
 }
 
 impl FetchSession {
-    /// Opens a session over the targets of a full fetch; `None` when there are too many.
+    /// Opens a session over the targets of a full fetch, which learn their places; `None` when there
+    /// are too many.
     #[must_use]
-    pub fn open(id: i32, targets: &[FetchTarget]) -> Option<FetchSession> {
+    pub fn open(id: i32, targets: &mut [FetchTarget]) -> Option<FetchSession> {
         if targets.len() > FETCH_SESSION_PARTITIONS_MAX {
             return None;
         }
-        let partitions = targets.iter().cloned().map(SessionPartition::new).collect();
-        Some(FetchSession {
+        let mut session = FetchSession {
             id,
             next_epoch: 1,
-            partitions,
+            partitions: Vec::with_capacity(targets.len()),
+            places: LookupMap::default(),
+            any_forgotten: false,
             rotation: 0,
-        })
+        };
+        for target in targets {
+            target.session_place = session.put(target.clone());
+        }
+        Some(session)
     }
 
     /// The session's id, as the client names it.
@@ -107,30 +151,52 @@ impl FetchSession {
     /// # Errors
     /// INVALID_REQUEST beyond the bound on partitions.
     pub fn update(&mut self, target: FetchTarget) -> Result<(), ErrorCode> {
-        let known = self.position(target.topic_id, &target.topic, target.partition);
-        match known {
-            Some(at) => self.partitions[at].target = target,
-            None if self.partitions.len() >= FETCH_SESSION_PARTITIONS_MAX => {
-                return Err(ErrorCode::InvalidRequest);
-            }
-            None => self.partitions.push(SessionPartition::new(target)),
+        let is_full = self.partitions.len() >= FETCH_SESSION_PARTITIONS_MAX;
+        if is_full && !self.places.contains_key(&target.key()) {
+            return Err(ErrorCode::InvalidRequest);
         }
+        self.put(target);
         Ok(())
     }
 
-    /// Forgets a partition.
-    pub fn forget(&mut self, topic_id: TopicId, topic: &str, partition: i32) {
-        if let Some(at) = self.position(topic_id, topic, partition) {
-            self.partitions.remove(at);
+    fn put(&mut self, mut target: FetchTarget) -> u32 {
+        let key = target.key();
+        if let Some(place) = self.places.get(&key) {
+            target.session_place = *place;
+            self.partitions[*place as usize].target = target;
+            return *place;
+        }
+        let place = self.partitions.len() as u32;
+        target.session_place = place;
+        self.places.insert(key, place);
+        self.partitions.push(SessionPartition::new(target));
+        place
+    }
+
+    /// Marks a partition as no longer wanted; [`FetchSession::drop_forgotten`] takes all of them out
+    /// at once.
+    pub fn forget(&mut self, topic_id: TopicId, topic: &Arc<str>, partition: i32) {
+        let key = Key {
+            topic_id,
+            topic: Arc::clone(topic),
+            partition,
+        };
+        if let Some(place) = self.places.remove(&key) {
+            self.partitions[place as usize].forgotten = true;
+            self.any_forgotten = true;
         }
     }
 
-    fn position(&self, topic_id: TopicId, topic: &str, partition: i32) -> Option<usize> {
-        self.partitions.iter().position(|known| {
-            known.target.partition == partition
-                && known.target.topic_id == topic_id
-                && *known.target.topic == *topic
-        })
+    /// Takes out what was forgotten. The order of the others stays, and so do the runs of one topic.
+    pub fn drop_forgotten(&mut self) {
+        if !std::mem::take(&mut self.any_forgotten) {
+            return;
+        }
+        self.partitions.retain(|known| !known.forgotten);
+        for (place, known) in self.partitions.iter_mut().enumerate() {
+            known.target.session_place = place as u32;
+            self.places.insert(known.target.key(), place as u32);
+        }
     }
 
     /// All targets, starting a little further on each time.
@@ -150,18 +216,17 @@ impl FetchSession {
 
     /// Whether an answer without records about this partition says anything new; remembers what is
     /// told.
-    pub fn tell(
-        &mut self,
-        topic_id: TopicId,
-        topic: &str,
-        partition: i32,
-        high_watermark: i64,
-        log_start: i64,
-    ) -> bool {
-        let Some(at) = self.position(topic_id, topic, partition) else {
-            return true;
-        };
-        let known = &mut self.partitions[at];
+    pub fn tell(&mut self, target: &FetchTarget, high_watermark: i64, log_start: i64) -> bool {
+        let mut place = target.session_place as usize;
+        let hit = self.partitions.get(place);
+        if !hit.is_some_and(|known| known.target.is_same_partition(target)) {
+            // A later request of the client has changed the session.
+            match self.places.get(&target.key()) {
+                Some(moved) => place = *moved as usize,
+                None => return true,
+            }
+        }
+        let known = &mut self.partitions[place];
         let news = known.told_high_watermark != high_watermark || known.told_log_start != log_start;
         known.told_high_watermark = high_watermark;
         known.told_log_start = log_start;
@@ -175,6 +240,7 @@ impl SessionPartition {
             target,
             told_high_watermark: -1,
             told_log_start: -1,
+            forgotten: false,
         }
     }
 }
@@ -192,12 +258,13 @@ mod tests {
             leader_epoch: -1,
             last_fetched_epoch: -1,
             bytes_max: 1 << 20,
+            session_place: 0,
         }
     }
 
     #[test]
     fn a_session_advances_by_one_and_only_under_its_id() {
-        let mut session = FetchSession::open(7, &[target("a", 0, 0)]).expect("small");
+        let mut session = FetchSession::open(7, &mut [target("a", 0, 0)]).expect("small");
         assert_eq!(
             session.advance(8, 1),
             Err(ErrorCode::FetchSessionIdNotFound)
@@ -212,20 +279,64 @@ mod tests {
 
     #[test]
     fn only_news_is_told() {
-        let mut session = FetchSession::open(7, &[target("a", 0, 0)]).expect("small");
-        assert!(session.tell(TopicId::ZERO, "a", 0, 5, 0));
-        assert!(!session.tell(TopicId::ZERO, "a", 0, 5, 0));
-        assert!(session.tell(TopicId::ZERO, "a", 0, 6, 0));
+        let mut session = FetchSession::open(7, &mut [target("a", 0, 0)]).expect("small");
+        assert!(session.tell(&target("a", 0, 0), 5, 0));
+        assert!(!session.tell(&target("a", 0, 0), 5, 0));
+        assert!(session.tell(&target("a", 0, 0), 6, 0));
     }
 
     #[test]
     fn partitions_are_updated_forgotten_and_rotated() {
-        let targets = [target("a", 0, 0), target("a", 1, 0), target("b", 0, 0)];
-        let mut session = FetchSession::open(7, &targets).expect("small");
+        let mut targets = [target("a", 0, 0), target("a", 1, 0), target("b", 0, 0)];
+        let mut session = FetchSession::open(7, &mut targets).expect("small");
         session.update(target("a", 1, 50)).expect("known");
-        session.forget(TopicId::ZERO, "a", 0);
+        session.forget(TopicId::ZERO, &Arc::from("a"), 0);
+        session.drop_forgotten();
         let first: Vec<i64> = session.targets().map(|target| target.offset).collect();
         let second: Vec<i64> = session.targets().map(|target| target.offset).collect();
         assert_eq!((first, second), (vec![50, 0], vec![0, 50]));
+    }
+
+    #[test]
+    fn what_was_told_is_remembered_of_the_right_partition_after_changes() {
+        let mut targets: Vec<FetchTarget> = (0..4).map(|at| target("a", at, 0)).collect();
+        targets.push(target("a", 2, 7));
+        let mut session = FetchSession::open(7, &mut targets).expect("small");
+        let places: Vec<u32> = targets.iter().map(|target| target.session_place).collect();
+        assert_eq!(places, [0, 1, 2, 3, 2], "named twice, kept once");
+        assert!(session.tell(&targets[3], 5, 0));
+        session.forget(TopicId::ZERO, &Arc::from("a"), 1);
+        session.drop_forgotten();
+        assert!(!session.tell(&targets[3], 5, 0), "found at its new place");
+        assert!(session.tell(&targets[1], 5, 0), "forgotten: always news");
+        session.update(target("a", 1, 9)).expect("new again");
+        let listed: Vec<FetchTarget> = session.targets().cloned().collect();
+        let places: Vec<u32> = listed.iter().map(|target| target.session_place).collect();
+        assert_eq!(places, [0, 1, 2, 3]);
+        let offsets: Vec<i64> = listed.iter().map(|target| target.offset).collect();
+        assert_eq!(offsets, [0, 7, 0, 9]);
+        assert!(!session.tell(&listed[2], 5, 0));
+    }
+
+    #[test]
+    fn the_largest_session_is_changed_without_searching() {
+        let all = FETCH_SESSION_PARTITIONS_MAX as i32;
+        let topic: Arc<str> = Arc::from("a");
+        let named = |partition| FetchTarget {
+            topic: Arc::clone(&topic),
+            ..target("", partition, 0)
+        };
+        let mut targets: Vec<FetchTarget> = (0..all).map(named).collect();
+        let mut session = FetchSession::open(7, &mut targets).expect("just allowed");
+        for partition in (0..all).rev() {
+            session.update(named(partition)).expect("known");
+            assert!(session.tell(&targets[partition as usize], 1, 0));
+        }
+        assert_eq!(session.update(named(all)), Err(ErrorCode::InvalidRequest));
+        for partition in 0..all {
+            session.forget(TopicId::ZERO, &topic, partition);
+        }
+        session.drop_forgotten();
+        assert_eq!(session.targets().count(), 0);
     }
 }

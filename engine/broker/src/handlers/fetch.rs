@@ -12,6 +12,7 @@ use highwater_wire::fetch_response::{FetchResponseEncoder, FetchedPartition, Fet
 use super::{Request, as_code};
 use crate::connection::Answer;
 use crate::fetch::session::{FetchSession, FetchTarget, SessionRequest};
+use crate::fetch::waiting::NO_WATCH;
 use crate::fetch::{FetchState, PendingFetch, SessionAnswer};
 use crate::message::Message;
 use crate::partition_table::Owner;
@@ -42,10 +43,13 @@ impl Shard {
             }
         }
         self.count_fetch_traffic(request, &fetch.targets);
-        fetch.bytes_min = usize::try_from(decoded.min_bytes).unwrap_or(0);
         fetch.bytes_max = usize::try_from(decoded.max_bytes)
             .unwrap_or(0)
             .min(self.node.config.fetch_bytes_max);
+        // More than one answer can hold would never come together.
+        fetch.bytes_min = usize::try_from(decoded.min_bytes)
+            .unwrap_or(0)
+            .min(fetch.bytes_max);
         let wait_ms = decoded.max_wait_ms.clamp(0, WAIT_MS_MAX);
         fetch.deadline_ns = now.plus_ms(wait_ms as u64);
         fetch.last_round = wait_ms == 0;
@@ -74,10 +78,12 @@ impl Shard {
                 session.update(target)?;
             }
             for topic in decoded.forgotten_topics_data.iter() {
+                let name: Arc<str> = Arc::from(topic.topic);
                 for partition in topic.partitions.iter() {
-                    session.forget(topic.topic_id, topic.topic, partition);
+                    session.forget(topic.topic_id, &name, partition);
                 }
             }
+            session.drop_forgotten();
             targets.extend(session.targets().cloned());
             return Ok(SessionAnswer::Incremental(id));
         }
@@ -120,6 +126,7 @@ impl Shard {
                     leader_epoch: partition.current_leader_epoch,
                     last_fetched_epoch: partition.last_fetched_epoch,
                     bytes_max: partition.partition_max_bytes,
+                    session_place: 0,
                 });
             }
         }
@@ -166,6 +173,7 @@ impl Shard {
         fetch.version = request.version;
         fetch.correlation_id = request.correlation_id;
         fetch.state = FetchState::Reading;
+        fetch.watch = NO_WATCH;
         (fetch.dirty, fetch.last_round, fetch.has_deadline) = (false, false, false);
         fetch
     }
@@ -191,17 +199,14 @@ impl Shard {
         told.clear();
         let incremental = matches!(fetch.session, SessionAnswer::Incremental(_));
         let connection = self.connections.get_mut(&fetch.connection);
-        let mut session = connection.and_then(|connection| connection.session.as_mut());
+        let session = connection.and_then(|connection| connection.session.as_mut());
+        // A client that pipelines may have opened another session since.
+        let (SessionAnswer::Full(id) | SessionAnswer::Incremental(id)) = fetch.session;
+        let mut session = session.filter(|session| session.id() == id);
         for (target, read) in fetch.targets.iter().zip(&fetch.reads) {
-            let news = session.as_mut().is_none_or(|session| {
-                session.tell(
-                    target.topic_id,
-                    &target.topic,
-                    target.partition,
-                    read.high_watermark,
-                    read.log_start,
-                )
-            });
+            let news = session
+                .as_mut()
+                .is_none_or(|session| session.tell(target, read.high_watermark, read.log_start));
             let carries =
                 read.bytes > 0 || read.error != ErrorCode::None || read.diverging.is_some();
             told.push(!incremental || carries || news);
@@ -216,7 +221,7 @@ impl Shard {
             SessionAnswer::Full(id) | SessionAnswer::Incremental(id) => id,
         };
         let encoder = FetchResponseEncoder::new(fetch.version);
-        let topics = count_runs(fetch, &told, 0).0;
+        let topics = topic_runs(fetch, &told);
         let mut answer = self.answer_spares.pop().unwrap_or_default();
         let mut bytes = out.take_bytes();
         let (mut encoded, mut record_bytes) = (0usize, 0usize);
@@ -229,7 +234,7 @@ impl Shard {
                 if previous.is_some() {
                     encoder.end_topic(&mut bytes);
                 }
-                let partitions = count_runs(fetch, &told, at).1;
+                let partitions = run_length(fetch, &told, at);
                 let (name, topic_id) = (&*target.topic, target.topic_id);
                 encoder.topic(
                     &FetchedTopic {
@@ -285,25 +290,34 @@ fn is_same_topic(one: &FetchTarget, other: &FetchTarget) -> bool {
     one.topic_id == other.topic_id && one.topic == other.topic
 }
 
-/// Among the told targets from `from` on: the number of runs of one topic, and the length of the
-/// first run.
-fn count_runs(fetch: &PendingFetch, told: &[bool], from: usize) -> (usize, usize) {
-    let (mut runs, mut first) = (0, 0);
+/// The told targets from `from` on.
+fn told_from<'a>(
+    fetch: &'a PendingFetch,
+    told: &'a [bool],
+    from: usize,
+) -> impl Iterator<Item = &'a FetchTarget> {
+    let marked = fetch.targets.iter().zip(told).skip(from);
+    marked.filter(|(_, told)| **told).map(|(target, _)| target)
+}
+
+/// The number of runs of one topic among the told targets.
+fn topic_runs(fetch: &PendingFetch, told: &[bool]) -> usize {
+    let mut runs = 0;
     let mut previous: Option<&FetchTarget> = None;
-    for (target, _) in fetch
-        .targets
-        .iter()
-        .zip(told)
-        .skip(from)
-        .filter(|(_, told)| **told)
-    {
+    for target in told_from(fetch, told, 0) {
         if !previous.is_some_and(|previous| is_same_topic(previous, target)) {
             runs += 1;
         }
-        if runs == 1 {
-            first += 1;
-        }
         previous = Some(target);
     }
-    (runs, first)
+    runs
+}
+
+/// The length of the run that begins at `from`. Looks no further than to its end: this is asked for
+/// each run.
+fn run_length(fetch: &PendingFetch, told: &[bool], from: usize) -> usize {
+    let first = &fetch.targets[from];
+    told_from(fetch, told, from)
+        .take_while(|target| is_same_topic(first, target))
+        .count()
 }

@@ -1,0 +1,316 @@
+//! A node in one thread for tests: shards over disks in memory, stepped turn by turn, with the mail
+//! between them carried by hand.
+
+#[path = "../../store/tests/support/disk.rs"]
+#[allow(dead_code, reason = "the store's tests use the rest")]
+mod disk;
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+
+use highwater_base::crc::crc32c;
+use highwater_base::disk::DiskOperation;
+use highwater_base::{BatchHeader, ClusterId, CoreId, Now};
+use highwater_reactor::testing::{self, Command};
+use highwater_reactor::{CloseReason, ConnectionId, FrameVerdict, Outbox, SendPiece, Service};
+use highwater_store::{LedgerImage, LogId, MarksLedger, Store, StoreConfig};
+use highwater_wire::ApiKey;
+use highwater_wire::header::{decode_response_header, encode_request_header};
+
+use crate::config::{NodeConfig, TopicConfig};
+use crate::message::Message;
+use crate::metadata::{Image, MetadataRecord};
+use crate::metadata_log::partition_spec;
+use crate::partition_table::{Owner, PartitionTable};
+use crate::shard::{NodeIdentity, Shard, ShardParts};
+use disk::TestDisk;
+
+/// Files of other cores have ids from here on; this disk does not know them.
+const FOREIGN_FILES_FROM: u32 = 0x8000_0000;
+const TURNS_MAX: usize = 10_000;
+
+/// One core and what left it.
+pub(crate) struct TestCore {
+    pub shard: Shard,
+    out: Outbox<Message>,
+    disk: TestDisk,
+    /// Bytes sent, by connection; the contents of file ranges are zeros.
+    sent: BTreeMap<ConnectionId, Vec<u8>>,
+    /// Connections that were resumed, in order.
+    pub resumed: Vec<ConnectionId>,
+    /// Bytes sent as ranges of files.
+    pub file_bytes: usize,
+}
+
+/// All cores.
+pub(crate) struct TestNode {
+    pub cores: Vec<TestCore>,
+    pub now: Now,
+    mail: VecDeque<(CoreId, CoreId, Message)>,
+    connections: u64,
+}
+
+/// A batch of one record with `payload` bytes; its contents mean nothing.
+pub(crate) fn batch(payload: usize) -> Vec<u8> {
+    let mut bytes = vec![0u8; 61 + payload];
+    let length = (bytes.len() - 12) as i32;
+    bytes[8..12].copy_from_slice(&length.to_be_bytes());
+    bytes[16] = 2;
+    bytes[43..57].fill(0xff);
+    bytes[57..61].copy_from_slice(&1i32.to_be_bytes());
+    let crc = crc32c(&bytes[21..]);
+    bytes[17..21].copy_from_slice(&crc.to_be_bytes());
+    bytes
+}
+
+impl TestNode {
+    /// A node with topics of so many partitions; partition `p` is on core `p % cores`.
+    pub fn new(cores: usize, topics: &[(&str, u32)]) -> TestNode {
+        let config = NodeConfig::load(None, [], &[]).expect("the defaults are valid");
+        let node = NodeIdentity {
+            cluster_id: ClusterId([1; 16]),
+            config: Arc::new(config),
+            advertised: ("localhost".to_owned(), 9092),
+            cores,
+        };
+        let mut image = Image::new(TopicConfig::default());
+        for (at, (name, partitions)) in topics.iter().enumerate() {
+            let mut topic_id = [7; 16];
+            topic_id[..4].copy_from_slice(&(at as u32).to_be_bytes());
+            image.apply(&MetadataRecord::Topic {
+                topic_id,
+                name: (*name).to_owned(),
+                partitions: *partitions,
+                core_slot_base: 0,
+                config: Vec::new(),
+            });
+        }
+        let now = Now {
+            monotonic_ns: 1_000_000,
+            wall_ms: 1_000_000,
+        };
+        let mut test = TestNode {
+            cores: (0..cores as u16)
+                .map(|core| TestCore::new(CoreId(core), &node, &image, now))
+                .collect(),
+            now,
+            mail: VecDeque::new(),
+            connections: 0,
+        };
+        test.settle();
+        test
+    }
+
+    /// A client connects to a core.
+    pub fn connect(&mut self, core: usize) -> ConnectionId {
+        self.connections += 1;
+        let id = testing::connection_id(self.connections);
+        let TestCore { shard, out, .. } = &mut self.cores[core];
+        shard.on_connection(self.now, id, &testing::connection_info(), out);
+        id
+    }
+
+    /// A client is gone.
+    pub fn disconnect(&mut self, core: usize, id: ConnectionId) {
+        let TestCore { shard, out, .. } = &mut self.cores[core];
+        shard.on_closed(self.now, id, &CloseReason::new("test"), out);
+    }
+
+    /// A request arrives; nothing else happens yet.
+    pub fn request(
+        &mut self,
+        core: usize,
+        id: ConnectionId,
+        api_key: ApiKey,
+        version: i16,
+        body: &[u8],
+    ) -> FrameVerdict {
+        let mut frame = Vec::new();
+        encode_request_header(api_key, version, 5, Some("test"), &mut frame).expect("encodes");
+        frame.extend_from_slice(body);
+        let TestCore { shard, out, .. } = &mut self.cores[core];
+        testing::with_frame(frame, |frame| shard.on_frame(self.now, id, frame, out))
+    }
+
+    /// The log of a partition, on the core that owns it.
+    pub fn log_of(&self, topic: &str, partition: i32) -> (usize, LogId) {
+        for (at, core) in self.cores.iter().enumerate() {
+            let entry = core.shard.table.by_name(topic).expect("the topic exists");
+            if let Some(Owner::Here(log)) = entry.owner(partition, self.cores.len()) {
+                return (at, log);
+            }
+        }
+        panic!("nobody owns {topic}-{partition}");
+    }
+
+    /// Records become durable in a partition.
+    pub fn append(&mut self, topic: &str, partition: i32, batch: &[u8]) {
+        let (core, log) = self.log_of(topic, partition);
+        let header = BatchHeader::parse(batch).expect("a batch");
+        let store = &mut self.cores[core].shard.store;
+        store
+            .append(log, self.now, &header, batch, None)
+            .expect("the store takes it");
+        self.settle();
+    }
+
+    /// One turn of one core: its mail arrives, its answers leave, its disk requests end. Whether
+    /// there was anything to do.
+    pub fn turn(&mut self, core: usize) -> bool {
+        let at = &mut self.cores[core];
+        let waiting = self.mail.len();
+        for _ in 0..self.mail.len() {
+            let Some((from, to, message)) = self.mail.pop_front() else {
+                break;
+            };
+            if to == CoreId(core as u16) {
+                at.shard.on_message(self.now, from, message, &mut at.out);
+            } else {
+                self.mail.push_back((from, to, message));
+            }
+        }
+        let any_mail = self.mail.len() < waiting;
+        let (mail, busy) = at.turn(self.now);
+        let from = CoreId(core as u16);
+        self.mail
+            .extend(mail.into_iter().map(|(to, message)| (from, to, message)));
+        busy || any_mail
+    }
+
+    /// Turns until nothing is under way any more.
+    pub fn settle(&mut self) {
+        for _ in 0..TURNS_MAX {
+            let mut busy = false;
+            for core in 0..self.cores.len() {
+                busy |= self.turn(core);
+            }
+            if !busy {
+                return;
+            }
+        }
+        panic!("the node never comes to rest");
+    }
+
+    /// Time passes and timers fire.
+    pub fn pass_ms(&mut self, milliseconds: u64) {
+        self.now.monotonic_ns += milliseconds * 1_000_000;
+        self.now.wall_ms += milliseconds as i64;
+        for core in &mut self.cores {
+            core.shard.on_timer(self.now, &mut core.out);
+        }
+        self.settle();
+    }
+
+    /// Bodies of the answers a connection got since the last call.
+    pub fn answers(
+        &mut self,
+        core: usize,
+        id: ConnectionId,
+        api_key: ApiKey,
+        version: i16,
+    ) -> Vec<Vec<u8>> {
+        let bytes = self.cores[core].sent.remove(&id).unwrap_or_default();
+        let (mut bodies, mut rest) = (Vec::new(), &bytes[..]);
+        while !rest.is_empty() {
+            let length = u32::from_be_bytes(rest[..4].try_into().expect("four bytes")) as usize;
+            let frame = &rest[4..4 + length];
+            let (_, body_at) = decode_response_header(api_key, version, frame).expect("a header");
+            bodies.push(frame[body_at..].to_vec());
+            rest = &rest[4 + length..];
+        }
+        bodies
+    }
+}
+
+impl TestCore {
+    fn new(core: CoreId, node: &NodeIdentity, image: &Image, now: Now) -> TestCore {
+        let mut disk = TestDisk::default();
+        let marks = LedgerImage::read(&disk).expect("an empty disk");
+        let ledger = MarksLedger::create(&mut disk, core, &marks, |_| true).expect("a ledger");
+        let config = StoreConfig {
+            core,
+            tail_cache_bytes: node.config.tail_cache_mb << 20,
+            ..StoreConfig::default()
+        };
+        let mut store = Store::new(config, node.cluster_id, ledger);
+        let (mut table, mut logs) = (PartitionTable::default(), Vec::new());
+        for topic in image.topics_by_name() {
+            let opened: Vec<(u32, LogId)> = (0..topic.partitions)
+                .filter(|partition| topic.core_of(*partition, node.cores) == core)
+                .map(|partition| {
+                    (
+                        partition,
+                        store.create(partition_spec(topic, partition), now),
+                    )
+                })
+                .collect();
+            logs.extend(opened.iter().map(|(_, log)| *log));
+            table.put(topic, &opened);
+        }
+        let parts = ShardParts {
+            core,
+            node: node.clone(),
+            image: image.clone(),
+            store,
+            table,
+            logs,
+            leader: None,
+            metadata_records_replayed: 0,
+        };
+        let mut shard = Shard::new(parts, now);
+        let mut out = Outbox::default();
+        shard.on_start(now, &mut out);
+        TestCore {
+            shard,
+            out,
+            disk,
+            sent: BTreeMap::new(),
+            resumed: Vec::new(),
+            file_bytes: 0,
+        }
+    }
+
+    fn turn(&mut self, now: Now) -> (Vec<(CoreId, Message)>, bool) {
+        self.shard.end_turn(now, &mut self.out);
+        let mut mail = Vec::new();
+        let commands = testing::take_commands(&mut self.out);
+        let busy = !commands.is_empty() || !self.out.disk().is_empty();
+        for command in commands {
+            match command {
+                Command::Send(id, piece) => self.send(id, &piece),
+                Command::Mail(to, message) => mail.push((to, message)),
+                Command::Resume(id) => self.resumed.push(id),
+                other => panic!("unexpected {other:?}"),
+            }
+        }
+        for id in self.sent.keys() {
+            self.shard.on_drained(now, *id, &mut self.out);
+        }
+        for request in std::mem::take(self.out.disk()) {
+            self.disk.issued(&request);
+            match request.operation {
+                DiskOperation::Attach { file, .. } | DiskOperation::Detach { file }
+                    if file.0 >= FOREIGN_FILES_FROM => {}
+                _ => {
+                    if let Some(completion) = self.disk.execute(request) {
+                        self.shard.on_disk(now, completion, &mut self.out);
+                    }
+                }
+            }
+        }
+        (mail, busy)
+    }
+
+    fn send(&mut self, id: ConnectionId, piece: &SendPiece) {
+        let sent = self.sent.entry(id).or_default();
+        match piece {
+            SendPiece::Bytes(bytes) => sent.extend_from_slice(bytes),
+            SendPiece::Memory(slice) => sent.extend_from_slice(slice.bytes()),
+            SendPiece::Shared(slice) => sent.extend_from_slice(slice.bytes()),
+            SendPiece::File { len, .. } => {
+                self.file_bytes += len;
+                sent.resize(sent.len() + len, 0);
+            }
+        }
+    }
+}
