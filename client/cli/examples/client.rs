@@ -6,7 +6,11 @@ use clap::Parser;
 
 /// Highwater's client commands.
 #[derive(Parser)]
-#[command(name = "highwater", arg_required_else_help = true)]
+#[command(
+    name = "highwater",
+    arg_required_else_help = true,
+    after_help = highwater_cli::HELP_EXAMPLES
+)]
 struct Arguments {
     #[command(subcommand)]
     command: highwater_cli::ClientCommand,

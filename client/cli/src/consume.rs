@@ -44,7 +44,7 @@ pub struct ConsumeArguments {
     /// Start at the oldest record instead of the end.
     #[arg(long, group = "start")]
     from_beginning: bool,
-    /// Start at this offset.
+    /// Start at this offset, in every partition that is read; mostly used with --partition.
     #[arg(
         short,
         long,

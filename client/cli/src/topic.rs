@@ -217,8 +217,16 @@ async fn add_partitions(common: Common, name: String, total: i32) -> Result<(), 
         total,
     };
     // What is asked for is the total, so a repetition has nothing to do.
-    if before != total {
-        client.call(Target::Controller, &call).await?;
+    if before != total
+        && let Err(error) = client.call(Target::Controller, &call).await
+    {
+        // An attempt whose answer was lost leaves nothing to add for the next.
+        client.refresh(Some(vec![name.clone()])).await?;
+        let done = error.code() == Some(ErrorCode::InvalidPartitions)
+            && client.topic_partitions(&name).await? == total;
+        if !done {
+            return Err(error.into());
+        }
     }
     let added = total - before;
     let text = match added {

@@ -110,7 +110,6 @@ pub struct Consumer {
     /// Where `poll` looks first, so that no partition starves.
     turn: usize,
     metadata_wanted: BTreeSet<Rc<str>>,
-    failed: Option<ClientError>,
 }
 
 impl Consumer {
@@ -124,7 +123,6 @@ impl Consumer {
             request_next: 0,
             turn: 0,
             metadata_wanted: BTreeSet::new(),
-            failed: None,
         }
     }
 
@@ -241,8 +239,7 @@ impl Consumer {
             Ok(leader) => Some(leader),
             Err(error) => {
                 if error.kind() == ErrorKind::Fatal && metadata.topic(&partition.topic).is_some() {
-                    partition.fail();
-                    self.failed.get_or_insert(error);
+                    partition.fail(error);
                     return None;
                 }
                 partition.back_off(now, error);
@@ -419,8 +416,7 @@ impl Consumer {
             partition.back_off(now, error);
             self.metadata_wanted.insert(Rc::clone(&partition.topic));
         } else {
-            partition.fail();
-            self.failed.get_or_insert(error);
+            partition.fail(error);
         }
     }
 
@@ -429,29 +425,19 @@ impl Consumer {
     ///
     /// # Errors
     /// A partition that cannot go on: its offset is out of range, its data is unreadable, or it
-    /// does not exist. Reported once; the other partitions go on.
+    /// does not exist. Told once, after the records that came before; the other partitions go on.
     pub fn poll(&mut self) -> Result<Option<Fetched>, ClientError> {
-        if let Some(error) = self.failed.take() {
-            return Err(error);
-        }
         for step in 0..self.partitions.len() {
             let at = (self.turn + step) % self.partitions.len();
             let partition = &mut self.partitions[at];
-            match partition.next_records(self.settings.unpacked_bytes_max) {
-                Ok(Some(records)) => {
-                    self.turn = at + 1;
-                    let (topic, partition) = (Rc::clone(&partition.topic), partition.index);
-                    return Ok(Some(Fetched {
-                        topic,
-                        partition,
-                        records,
-                    }));
-                }
-                Ok(None) => {}
-                Err(error) => {
-                    partition.fail();
-                    return Err(error);
-                }
+            if let Some(records) = partition.next_records(self.settings.unpacked_bytes_max)? {
+                self.turn = at + 1;
+                let (topic, partition) = (Rc::clone(&partition.topic), partition.index);
+                return Ok(Some(Fetched {
+                    topic,
+                    partition,
+                    records,
+                }));
             }
         }
         Ok(None)

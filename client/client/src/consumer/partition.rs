@@ -23,7 +23,7 @@ pub(super) enum Stage {
     LookingUp(OffsetSpec),
     /// `position` is what the caller sees next, `fetch_offset` what is asked for next.
     Fetching { position: i64, fetch_offset: i64 },
-    /// Cannot go on.
+    /// Cannot go on, and the caller knows.
     Failed,
 }
 
@@ -46,6 +46,8 @@ pub(super) struct Partition {
     pub retry_at_ns: u64,
     /// Why the next attempt waits, until one succeeds.
     pub trouble: Option<ClientError>,
+    /// Why it cannot go on; told when the caller has seen what was fetched before.
+    failure: Option<ClientError>,
     backoff_ms: u64,
     chunks: VecDeque<Chunk>,
 }
@@ -68,6 +70,7 @@ impl Partition {
             high_water_mark: None,
             retry_at_ns: 0,
             trouble: None,
+            failure: None,
             backoff_ms: 0,
             chunks: VecDeque::new(),
         }
@@ -94,18 +97,19 @@ impl Partition {
 
     pub fn to_look_up(&self, now: Now) -> Option<OffsetSpec> {
         match self.stage {
-            Stage::LookingUp(spec) if !self.requested && now.reached(self.retry_at_ns) => {
-                Some(spec)
-            }
+            Stage::LookingUp(spec) if self.may_ask(now) => Some(spec),
             Stage::LookingUp(_) | Stage::Fetching { .. } | Stage::Failed => None,
         }
     }
 
     pub fn to_fetch(&self, now: Now) -> bool {
         matches!(self.stage, Stage::Fetching { .. })
-            && !self.requested
+            && self.may_ask(now)
             && self.chunks.len() < CHUNKS_MAX
-            && now.reached(self.retry_at_ns)
+    }
+
+    fn may_ask(&self, now: Now) -> bool {
+        !self.requested && self.failure.is_none() && now.reached(self.retry_at_ns)
     }
 
     /// The start offset was looked up; where no record is as late as asked, the end is next.
@@ -127,8 +131,8 @@ impl Partition {
     }
 
     /// It cannot go on.
-    pub fn fail(&mut self) {
-        self.stage = Stage::Failed;
+    pub fn fail(&mut self, why: ClientError) {
+        self.failure = Some(why);
         self.trouble = None;
     }
 
@@ -190,8 +194,27 @@ impl Partition {
         Ok(())
     }
 
-    /// The records of the next batch that has any from the position on.
+    /// The records of the next batch that has any from the position on; then, once, why there are
+    /// no more.
     pub fn next_records(
+        &mut self,
+        unpacked_bytes_max: usize,
+    ) -> Result<Option<Vec<FetchedRecord>>, ClientError> {
+        match self.unpack_next(unpacked_bytes_max) {
+            Ok(None) => {}
+            Ok(Some(records)) => return Ok(Some(records)),
+            // What follows the damage is not shown: it would hide the hole.
+            Err(error) => self.failure = Some(error),
+        }
+        let Some(error) = self.failure.take() else {
+            return Ok(None);
+        };
+        self.stage = Stage::Failed;
+        self.chunks.clear();
+        Err(error)
+    }
+
+    fn unpack_next(
         &mut self,
         unpacked_bytes_max: usize,
     ) -> Result<Option<Vec<FetchedRecord>>, ClientError> {

@@ -286,3 +286,25 @@ fn a_partition_that_an_answer_leaves_out_is_not_asked_for_at_once() {
     story.now.monotonic_ns += 5_000_000_000;
     story.fetches(5);
 }
+
+#[test]
+fn what_was_fetched_before_a_failure_is_seen_before_it() {
+    let mut story = Story::new(Start::Offset(0));
+    let request = story.fetches(0);
+    story.answers(request, ErrorCode::None, 9, &batch(0, 3, Codec::None));
+    let request = story.fetches(3);
+    let mut damaged = batch(3, 3, Codec::None);
+    damaged.truncate(20);
+    story.answers(request, ErrorCode::None, 9, &damaged);
+    assert!(story.poll_request().is_none(), "it cannot go on");
+    let first = story.consumer.poll().expect("records").expect("a batch");
+    assert_eq!(first.records.len(), 3);
+    assert_eq!(story.consumer.position("t", 0), Some(3));
+    let error = story.consumer.poll().expect_err("told");
+    assert!(
+        matches!(error, ClientError::CorruptBatch { offset: 3, .. }),
+        "whoever starts behind it misses nothing: {error}"
+    );
+    assert_eq!(story.consumer.poll(), Ok(None), "told once");
+    assert!(story.consumer.reached_end());
+}

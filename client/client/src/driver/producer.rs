@@ -227,7 +227,10 @@ fn dispatch(shared: &Rc<Shared>, plan: ProduceRequestPlan) {
         Ok((link, version, answer)) => {
             monoio::spawn(settle(Rc::clone(shared), plan, link, version, answer));
         }
-        Err(_) => shared.core.borrow_mut().handle_failure(now, plan.request),
+        Err(error) => shared
+            .core
+            .borrow_mut()
+            .handle_unsendable(now, plan.request, &error),
     }
 }
 

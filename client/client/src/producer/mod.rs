@@ -11,9 +11,9 @@
 //! given another sequence.
 //!
 //! The driver asks for a topic's metadata before it sends to it, and calls: `send`, then
-//! `poll_request` until it is `None` and `encode_request` for each; `handle_response` or
-//! `handle_failure` for each; `poll_identity`, `handle_identity`; `take_metadata_wanted`;
-//! `poll_delivery`; `handle_timeouts` at `next_deadline_ns`.
+//! `poll_request` until it is `None` and `encode_request` for each; `handle_response`,
+//! `handle_failure` or `handle_unsendable` for each; `poll_identity`, `handle_identity`;
+//! `take_metadata_wanted`; `poll_delivery`; `handle_timeouts` at `next_deadline_ns`.
 
 mod batch;
 mod queue;

@@ -72,6 +72,20 @@ impl Producer {
         }
     }
 
+    /// A request could not be sent. Where no other attempt can, its batches fail: waiting for their
+    /// timeout would only hide why.
+    pub fn handle_unsendable(&mut self, now: Now, request: u64, error: &ClientError) {
+        if error.kind() == ErrorKind::Retriable {
+            self.handle_failure(now, request);
+            return;
+        }
+        for (key, batch_id) in self.requests.remove(&request).unwrap_or_default() {
+            if let Some(at) = self.queue(key).answered(batch_id) {
+                self.fail(key, at, error.clone());
+            }
+        }
+    }
+
     fn refused(&mut self, now: Now, key: Key, batch_id: u64, error: ClientError) {
         match error.code() {
             Some(ErrorCode::DuplicateSequenceNumber) => {

@@ -283,6 +283,33 @@ fn a_batch_does_not_overtake_one_at_the_former_leader() {
 }
 
 #[test]
+fn a_request_that_can_never_be_sent_fails_its_records_at_once() {
+    let mut story = Story::idempotent();
+    let plan = story.leaves_alone(0);
+    let closed = ClientError::Disconnected {
+        address: "h:9092".to_string(),
+        reason: "closed".to_string(),
+    };
+    story
+        .producer
+        .handle_unsendable(story.now, plan.request, &closed);
+    assert_eq!(story.delivered(), [], "another link may do");
+    story.later(5000);
+    let again = story.resends(7, 0);
+    let too_old = ClientError::NoCommonVersion {
+        api: "Produce".to_string(),
+        broker: "0 to 2".to_string(),
+        client: "3 to 12".to_string(),
+    };
+    story
+        .producer
+        .handle_unsendable(story.now, again.request, &too_old);
+    assert_eq!(story.delivered(), [(vec![1], Err(None))]);
+    assert_eq!(story.producer.outstanding_records(), 0);
+    assert!(story.poll().is_none());
+}
+
+#[test]
 fn nothing_waits_for_ever() {
     let mut story = Story::idempotent();
     let plan = story.leaves_alone(0);
