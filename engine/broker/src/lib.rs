@@ -25,4 +25,6 @@ pub mod query;
 pub mod serve;
 pub mod shard;
 pub mod slab;
+#[cfg(test)]
+mod test_shard;
 pub mod timestamp_lookup;

@@ -277,6 +277,10 @@ impl Shard {
             return;
         };
         let result = match bytes {
+            // The topic was deleted while its bytes were being read.
+            _ if !self.store.is_live(pending.log) => {
+                QueryResult::Error(ErrorCode::UnknownTopicOrPartition)
+            }
             Ok(bytes) => self.search_batches(pending.log, pending.wanted, bytes),
             Err(error) => {
                 tracing::error!(%error, "timestamp look-up could not read its segment");
@@ -383,5 +387,44 @@ impl Shard {
         if let Some(gather) = self.gathers.remove(key) {
             self.answer_gather(&gather, out);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use highwater_store::StoreConfig;
+
+    use super::*;
+    use crate::test_shard::TestShard;
+
+    /// A small cache, and more records than it holds: look-ups in the first ones read the disk.
+    fn cold_shard(config: &[(&str, &str)]) -> TestShard {
+        let mut shard = TestShard::new(StoreConfig {
+            tail_cache_bytes: 64 << 10,
+            ..StoreConfig::default()
+        });
+        shard.create_topic(1, config);
+        for at in 0..200 {
+            shard.append(0, &[at * 10], 1000);
+        }
+        shard
+    }
+
+    fn by_time(timestamp: i64) -> Query {
+        Query::ListOffset {
+            timestamp,
+            leader_epoch: -1,
+        }
+    }
+
+    #[test]
+    fn a_topic_deleted_during_a_timestamp_look_up_is_answered_as_unknown() {
+        let mut shard = cold_shard(&[]);
+        let said = shard.ask(0, &by_time(15));
+        assert!(!said.contains("QueryDone"), "it reads the disk: {said}");
+        shard.delete_topic();
+        let said = shard.settle();
+        assert!(said.contains("UnknownTopicOrPartition"), "{said}");
+        assert!(shard.shard.lookups.is_empty());
     }
 }

@@ -376,6 +376,15 @@ impl Store {
         self.drain_background(disk);
     }
 
+    /// Whether the partition behind an id still exists. What was asked of it before it was dropped
+    /// may end after that.
+    #[must_use]
+    pub fn is_live(&self, log: LogId) -> bool {
+        self.logs
+            .get(log.0 as usize)
+            .is_some_and(|log| log.is_some())
+    }
+
     /// The log behind an id. Panics when it was dropped: the host forgot its own decision.
     pub(crate) fn log(&self, log: LogId) -> &Log {
         self.logs[log.0 as usize]
