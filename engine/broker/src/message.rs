@@ -128,6 +128,8 @@ pub struct FetchResult {
     pub log_start: i64,
     /// KIP-595: the consumer's log diverges; epoch and end offset of the largest common epoch.
     pub diverging: Option<(i32, i64)>,
+    /// Nothing could be read yet, because the position is being looked up; `FetchWake` follows.
+    pub locating: bool,
     pub pieces: Vec<ForeignPiece>,
 }
 

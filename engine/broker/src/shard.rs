@@ -293,6 +293,7 @@ impl Shard {
                     .map_err(|error| *error);
                 self.lookup_read(lookup, bytes, out);
             }
+            StoreEvent::Located { log } => self.wake_fetches(log, out),
             StoreEvent::LogStart { log, offset } => {
                 self.log_start_moved(log, offset, out);
                 self.wake_fetches(log, out);
@@ -404,7 +405,9 @@ impl Shard {
             } => {
                 self.fetch_for(from, ticket, &parts, bytes_max, watch, out);
             }
-            Message::FetchData { ticket, results } => self.fetch_data(now, ticket, results, out),
+            Message::FetchData { ticket, results } => {
+                self.fetch_data(now, from, ticket, results, out);
+            }
             Message::FetchWake { ticket } => self.woken_fetches.push(Key::from_ticket(ticket)),
             Message::FetchUnwatch { ticket } => self.fetch_unwatch(from, ticket),
             Message::Query {

@@ -124,6 +124,7 @@ impl Store {
         self.issue_writes(now, disk);
         self.flush_ledger_if_due(now, disk);
         self.start_zeroing(disk);
+        self.issue_locates(disk);
     }
 
     /// Sends out what is dirty, as far as a group is free.

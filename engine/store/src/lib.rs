@@ -12,6 +12,7 @@ mod checkpoint;
 mod group_commit;
 pub mod index;
 pub mod ledger;
+mod locate;
 pub mod log;
 pub mod lookup;
 pub mod marks;

@@ -12,6 +12,7 @@ use std::rc::Rc;
 use highwater_base::{AlignedBuffer, Epoch, Offset, PartitionIndex, Timestamp, TopicId};
 
 use crate::PartitionKey;
+use crate::locate::KnownPositions;
 use crate::producer_state::ProducerTable;
 use crate::segment::{FileState, Segment, SegmentFile, partition_directory};
 use crate::tail::Tail;
@@ -150,6 +151,8 @@ pub(crate) struct Log {
     pub size_quartered: u8,
     /// A sealed segment's sidecar and final size are still to be settled.
     pub has_unsettled: bool,
+    /// Positions of batches that the index does not have and readers go on at.
+    pub positions: KnownPositions,
     /// The next append begins a new segment.
     pub roll_next: bool,
     /// Segments whose file still has its `prepared-{n}` name.
@@ -280,6 +283,7 @@ impl Log {
         size_of::<Log>()
             + self.segments.capacity() * size_of::<Segment>()
             + indexes
+            + self.positions.memory_bytes()
             + self.epochs.capacity() * size_of::<(Epoch, Offset)>()
             + self.tail.buffers.capacity() * size_of::<crate::tail::TailBuffer>()
             + self.holes.capacity() * size_of::<Hole>()

@@ -4,6 +4,7 @@
 use highwater_base::disk::{DiskError, DiskOperation, DiskRequest};
 use highwater_base::{BufferSlice, Timestamp};
 
+use crate::locate::Locates;
 use crate::log::{Log, LogId};
 use crate::segment::{block_ceil, block_floor};
 use crate::store::{Store, StoreEvent, token, token_kind};
@@ -36,11 +37,12 @@ struct PendingRead {
 #[derive(Debug, Default)]
 pub(crate) struct Lookups {
     slots: Vec<Option<PendingRead>>,
+    pub locates: Locates,
 }
 
 impl Lookups {
     pub fn is_idle(&self) -> bool {
-        self.slots.iter().all(Option::is_none)
+        self.slots.iter().all(Option::is_none) && self.locates.is_idle()
     }
 }
 

@@ -75,6 +75,7 @@ impl Store {
         self.issue_writes(now, disk);
         self.flush_ledger_if_due(now, disk);
         self.start_zeroing(disk);
+        self.issue_locates(disk);
         self.step_shutdown(disk, events);
     }
 

@@ -22,6 +22,7 @@ use highwater_base::{
 use crate::cache::Lent;
 use crate::checkpoint::CheckpointImage;
 use crate::group_commit::GroupCommit;
+use crate::locate::KnownPositions;
 use crate::log::{DurableEnd, Log, LogConfig, LogId, PartitionSpec};
 use crate::lookup::Lookups;
 use crate::retention::LogStarts;
@@ -145,6 +146,8 @@ pub enum StoreEvent {
         lookup: u64,
         result: Result<BufferSlice, DiskError>,
     },
+    /// A read that met [`crate::ReadError::Locating`] in this log may be tried again.
+    Located { log: LogId },
     /// A new log start is durable.
     LogStart { log: LogId, offset: Offset },
     /// The clean stop is complete.
@@ -166,6 +169,7 @@ pub(crate) mod token_kind {
     pub const BACKGROUND: u64 = 0x08;
     /// The checkpoint of a clean stop.
     pub const CHECKPOINT: u64 = 0x09;
+    pub const LOCATE: u64 = 0x0a;
 }
 
 pub(crate) fn token(kind: u64, id: u32) -> DiskToken {
@@ -311,6 +315,7 @@ impl Store {
             disk_full: false,
             size_quartered: 0,
             has_unsettled: false,
+            positions: KnownPositions::default(),
             roll_next: false,
             unnamed_segments: 0,
             renaming: false,
@@ -492,6 +497,11 @@ impl Store {
         match kind {
             token_kind::LOOKUP => {
                 self.finish_lookup(log.0, completion.result, events);
+                self.step_shutdown(disk, events);
+                return;
+            }
+            token_kind::LOCATE => {
+                self.finish_locate(log.0, completion.result, disk, events);
                 self.step_shutdown(disk, events);
                 return;
             }

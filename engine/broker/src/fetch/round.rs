@@ -88,6 +88,12 @@ impl Shard {
                 tracing::error!(%from, %to, "fetch meets damaged records");
                 read.error = ErrorCode::KafkaStorageError;
             }
+            // Woken like a fetch that waits for records, once the position is known.
+            Err(ReadError::Locating) => read.locating = true,
+            Err(error @ ReadError::Unreadable { .. }) => {
+                tracing::error!(%error, "fetch could not read its segment");
+                read.error = ErrorCode::KafkaStorageError;
+            }
         }
         found.clear();
         self.read_pieces = found;
@@ -210,8 +216,8 @@ impl Shard {
         let total: usize = fetch.reads.iter().map(|read| read.bytes).sum();
         let news = |read: &PartitionRead| read.error != ErrorCode::None || read.diverging.is_some();
         let enough = total >= fetch.bytes_min || fetch.reads.iter().any(news);
-        if enough || fetch.last_round || fetch.targets.is_empty() && now.reached(fetch.deadline_ns)
-        {
+        let over = fetch.targets.is_empty() && now.reached(fetch.deadline_ns);
+        if (enough || fetch.last_round || over) && !fetch.waits_for_position(now) {
             self.end_fetch(key, out);
             return;
         }
@@ -298,6 +304,7 @@ impl Shard {
         fetch.targets.clear();
         fetch.reads.clear();
         fetch.pieces.clear();
+        fetch.waited_for_position = false;
         self.fetch_spares.push(fetch);
     }
 
@@ -372,15 +379,16 @@ impl Shard {
     ) {
         let mut results = Vec::with_capacity(parts.len());
         let mut total = 0usize;
-        let mut quiet = true;
+        let (mut quiet, mut locating) = (true, false);
         for part in parts {
             let budget = bytes_max.saturating_sub(total);
             let result = self.read_for(part, budget, total == 0, &mut total);
             quiet &= result.error == ErrorCode::None && result.pieces.is_empty();
+            locating |= result.locating;
             results.push(result);
         }
         self.counters.forwarded_bytes += total as u64;
-        if watch && quiet {
+        if quiet && (watch || locating) {
             let waiter = FetchWaiter::Core { core, ticket };
             for part in parts {
                 if let Some(Owner::Here(log)) = self
@@ -421,6 +429,7 @@ impl Shard {
             high_watermark: -1,
             log_start: -1,
             diverging: None,
+            locating: false,
             pieces: Vec::new(),
         };
         let Some((topic, Some(Owner::Here(log)))) = owner else {
@@ -440,6 +449,7 @@ impl Shard {
         *total += read.bytes;
         (result.error, result.diverging) = (read.error, read.diverging);
         (result.high_watermark, result.log_start) = (read.high_watermark, read.log_start);
+        result.locating = read.locating;
         for piece in pieces {
             match piece {
                 SendPiece::Memory(slice) => {
@@ -475,6 +485,7 @@ impl Shard {
     pub(crate) fn fetch_data(
         &mut self,
         now: Now,
+        from: CoreId,
         ticket: u64,
         results: Vec<FetchResult>,
         out: &mut Outbox<Message>,
@@ -492,10 +503,15 @@ impl Shard {
                 high_watermark: result.high_watermark,
                 log_start: result.log_start,
                 diverging: result.diverging,
+                locating: result.locating,
                 pieces_start: fetch.pieces.len(),
                 pieces_count: result.pieces.len(),
                 bytes: 0,
             };
+            if result.locating && !fetch.watching.contains(&from) {
+                // It says when it knows, whether it was asked to watch or not.
+                fetch.watching.push(from);
+            }
             for piece in result.pieces {
                 match piece {
                     ForeignPiece::Memory(slice) => {
@@ -536,5 +552,72 @@ impl Shard {
                 .fetch_waiters
                 .retain(|waiter| *waiter != FetchWaiter::Core { core, ticket });
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use highwater_base::disk::DiskError;
+    use highwater_reactor::Service;
+    use highwater_store::StoreConfig;
+
+    use super::*;
+    use crate::test_shard::{ASKER, TOPIC, TestShard};
+
+    /// Three records a batch, more of them than the cache holds.
+    fn cold_shard() -> TestShard {
+        let mut shard = TestShard::new(StoreConfig {
+            tail_cache_bytes: 64 << 10,
+            ..StoreConfig::default()
+        });
+        shard.create_topic(1, &[]);
+        for at in 0..200 {
+            shard.append(0, &[at, at, at], 300);
+        }
+        shard
+    }
+
+    fn fetch(shard: &mut TestShard, offset: i64, watch: bool) -> String {
+        let part = FetchPart {
+            index: 0,
+            topic_id: TOPIC,
+            partition: 0,
+            offset,
+            leader_epoch: -1,
+            last_fetched_epoch: -1,
+            bytes_max: 1 << 20,
+        };
+        let message = Message::FetchRead {
+            ticket: 1,
+            parts: vec![part],
+            bytes_max: 1 << 20,
+            watch,
+        };
+        shard.step(|shard, now, out| shard.on_message(now, ASKER, message, out))
+    }
+
+    #[test]
+    fn a_cold_fetch_waits_until_its_position_is_known() {
+        for watch in [true, false] {
+            let mut shard = cold_shard();
+            let said = fetch(&mut shard, 22, watch);
+            assert!(said.contains("locating: true, pieces: []"), "{said}");
+            let said = shard.settle();
+            assert!(said.contains("FetchWake"), "{said}");
+            let said = fetch(&mut shard, 22, watch);
+            assert!(said.contains("pieces: [File"), "{said}");
+        }
+    }
+
+    #[test]
+    fn a_position_that_cannot_be_read_is_a_storage_error() {
+        let mut shard = cold_shard();
+        fetch(&mut shard, 22, true);
+        let mut said = String::new();
+        while !said.contains("FetchWake") {
+            said = shard.execute(Some(DiskError::Io(5)));
+        }
+        let said = fetch(&mut shard, 22, true);
+        assert!(said.contains("KafkaStorageError"), "{said}");
     }
 }
