@@ -12,7 +12,7 @@ use crate::message::{Message, Query, QueryResult};
 use crate::partition_table::Owner;
 use crate::shard::Shard;
 use crate::slab::Key;
-use crate::timestamp_lookup::{Wanted, search};
+use crate::timestamp_lookup::{TimeSearch, Wanted};
 
 /// ListOffsets: the high-water mark.
 pub const LATEST: i64 = -1;
@@ -61,7 +61,7 @@ pub enum QueryOrigin {
 pub struct PendingLookup {
     pub origin: QueryOrigin,
     pub log: LogId,
-    pub wanted: Wanted,
+    pub search: TimeSearch,
 }
 
 /// A DeleteRecords that waits for the ledger.
@@ -211,59 +211,72 @@ impl Shard {
             LATEST => return Some(at(self.store.high_watermark(log))),
             EARLIEST | EARLIEST_LOCAL => return Some(at(self.store.log_start(log))),
             LATEST_TIERED | EARLIEST_PENDING_UPLOAD => return Some(none),
-            MAX_TIMESTAMP => Wanted::Largest,
+            MAX_TIMESTAMP => match self.store.largest_timestamp(log) {
+                known if known >= 0 => Wanted::Largest(known),
+                _ => Wanted::Largest(0),
+            },
             timestamp if timestamp >= 0 => Wanted::AtOrAfter(timestamp),
             _ => return Some(QueryResult::Error(ErrorCode::UnsupportedVersion)),
         };
-        let key = self.lookups.insert(PendingLookup {
-            origin,
-            log,
-            wanted,
-        });
-        let ticket = key.to_ticket();
-        let lookup = match wanted {
-            Wanted::Largest => self.store.find_max_timestamp(log, ticket, out.disk()),
-            Wanted::AtOrAfter(timestamp) => {
-                self.store
-                    .find_timestamp(log, timestamp, ticket, out.disk())
-            }
-        };
-        match lookup {
-            Lookup::Pending => None,
-            Lookup::Busy => {
-                // Retriable: too many look-ups are under way, or the tail cache is exhausted.
-                self.lookups.remove(key);
-                Some(QueryResult::Error(ErrorCode::LeaderNotAvailable))
-            }
-            Lookup::Empty => {
-                self.lookups.remove(key);
-                Some(none)
-            }
-            Lookup::Ready(slice) => {
-                self.lookups.remove(key);
-                Some(self.search_batches(log, wanted, slice.bytes()))
-            }
-        }
+        self.look_up(origin, log, TimeSearch::new(wanted), out)
     }
 
-    fn search_batches(&self, log: LogId, wanted: Wanted, bytes: &[u8]) -> QueryResult {
-        match search(
-            bytes,
-            wanted,
-            self.store.log_start(log),
-            self.store.high_watermark(log),
-        ) {
-            Some(found) => QueryResult::Offset {
-                offset: found.offset,
-                timestamp: found.timestamp,
-                leader_epoch: found.leader_epoch,
-            },
-            None => QueryResult::Offset {
-                offset: -1,
-                timestamp: -1,
-                leader_epoch: -1,
-            },
+    /// Searches on until the record is found, there is none, or the disk has to be waited for.
+    fn look_up(
+        &mut self,
+        origin: QueryOrigin,
+        log: LogId,
+        mut search: TimeSearch,
+        out: &mut Outbox<Message>,
+    ) -> Option<QueryResult> {
+        while !search.is_found() {
+            let high_watermark = self.store.high_watermark(log);
+            let mut lookup = Lookup::Empty;
+            if search.from < high_watermark {
+                let pending = PendingLookup {
+                    origin,
+                    log,
+                    search,
+                };
+                let key = self.lookups.insert(pending);
+                let (timestamp, from, ticket) = (search.timestamp(), search.from, key.to_ticket());
+                lookup = self
+                    .store
+                    .find_timestamp(log, timestamp, from, ticket, out.disk());
+                if !matches!(lookup, Lookup::Pending) {
+                    self.lookups.remove(key);
+                }
+            }
+            match lookup {
+                Lookup::Pending => return None,
+                // Retriable: too many look-ups are under way, or the tail cache is exhausted.
+                Lookup::Busy => return Some(QueryResult::Error(ErrorCode::LeaderNotAvailable)),
+                Lookup::Empty if search.begin_again() => {}
+                Lookup::Empty => break,
+                Lookup::Ready(slice) => {
+                    if let Err(code) = self.visit(log, &mut search, slice.bytes()) {
+                        return Some(QueryResult::Error(code));
+                    }
+                }
+            }
         }
+        let found = search.found();
+        Some(QueryResult::Offset {
+            offset: found.map_or(-1, |found| found.offset),
+            timestamp: found.map_or(-1, |found| found.timestamp),
+            leader_epoch: found.map_or(-1, |found| found.leader_epoch),
+        })
+    }
+
+    fn visit(&self, log: LogId, search: &mut TimeSearch, bytes: &[u8]) -> Result<(), ErrorCode> {
+        let log_start = self.store.log_start(log);
+        let high_watermark = self.store.high_watermark(log);
+        search
+            .visit(bytes, log_start, high_watermark)
+            .map_err(|error| {
+                tracing::error!(%error, "timestamp look-up could not go on");
+                ErrorCode::KafkaStorageError
+            })
     }
 
     /// The bytes of a timestamp look-up have been read.
@@ -276,18 +289,28 @@ impl Shard {
         let Some(pending) = self.lookups.remove(Key::from_ticket(lookup)) else {
             return;
         };
+        let PendingLookup {
+            origin,
+            log,
+            mut search,
+        } = pending;
         let result = match bytes {
             // The topic was deleted while its bytes were being read.
-            _ if !self.store.is_live(pending.log) => {
-                QueryResult::Error(ErrorCode::UnknownTopicOrPartition)
+            _ if !self.store.is_live(log) => {
+                Some(QueryResult::Error(ErrorCode::UnknownTopicOrPartition))
             }
-            Ok(bytes) => self.search_batches(pending.log, pending.wanted, bytes),
+            Ok(bytes) => match self.visit(log, &mut search, bytes) {
+                Ok(()) => self.look_up(origin, log, search, out),
+                Err(code) => Some(QueryResult::Error(code)),
+            },
             Err(error) => {
                 tracing::error!(%error, "timestamp look-up could not read its segment");
-                QueryResult::Error(ErrorCode::KafkaStorageError)
+                Some(QueryResult::Error(ErrorCode::KafkaStorageError))
             }
         };
-        self.answer_query(pending.origin, result, out);
+        if let Some(result) = result {
+            self.answer_query(origin, result, out);
+        }
     }
 
     fn delete_records(
@@ -426,5 +449,77 @@ mod tests {
         let said = shard.settle();
         assert!(said.contains("UnknownTopicOrPartition"), "{said}");
         assert!(shard.shard.lookups.is_empty());
+    }
+
+    fn found(shard: &mut TestShard, timestamp: i64) -> String {
+        let mut said = shard.ask(0, &by_time(timestamp));
+        said.push_str(&shard.settle());
+        let from = said.find("Offset {").expect("an offset");
+        let to = said[from..].find(", leader_epoch").expect("all of it");
+        said[from + 9..from + to].to_owned()
+    }
+
+    #[test]
+    fn a_time_before_the_log_start_leads_to_the_first_record_left() {
+        let mut shard = cold_shard(&[]);
+        assert_eq!(found(&mut shard, 15), "offset: 2, timestamp: 20");
+        shard.ask(0, &Query::DeleteRecords { offset: 57 });
+        assert!(shard.settle().contains("LogStart"));
+        assert_eq!(found(&mut shard, 15), "offset: 57, timestamp: 570");
+        assert_eq!(found(&mut shard, 571), "offset: 58, timestamp: 580");
+        assert_eq!(found(&mut shard, 2000), "offset: -1, timestamp: -1");
+    }
+
+    /// The index knows the time only of records that are gone: the rest is searched.
+    #[test]
+    fn the_search_goes_on_when_the_record_the_index_knows_of_is_gone() {
+        let mut shard = TestShard::new(StoreConfig {
+            tail_cache_bytes: 512 << 10,
+            ..StoreConfig::default()
+        });
+        shard.create_topic(1, &[("segment.bytes", "262144")]);
+        shard.append(0, &[90_000], 1000);
+        for at in 1..2000 {
+            let timestamp = if at == 1500 { 70_000 } else { at };
+            shard.append(0, &[timestamp], 1000);
+        }
+        let largest = |shard: &mut TestShard| found(shard, MAX_TIMESTAMP);
+        assert_eq!(found(&mut shard, 60_000), "offset: 0, timestamp: 90000");
+        assert_eq!(largest(&mut shard), "offset: 0, timestamp: 90000");
+        shard.ask(0, &Query::DeleteRecords { offset: 1 });
+        assert!(shard.settle().contains("LogStart"));
+        assert_eq!(found(&mut shard, 60_000), "offset: 1500, timestamp: 70000");
+        assert_eq!(largest(&mut shard), "offset: 1500, timestamp: 70000");
+        assert_eq!(found(&mut shard, 1999), "offset: 1500, timestamp: 70000");
+        shard.ask(0, &Query::DeleteRecords { offset: 1501 });
+        assert!(shard.settle().contains("LogStart"));
+        assert_eq!(found(&mut shard, 1999), "offset: 1999, timestamp: 1999");
+        assert_eq!(largest(&mut shard), "offset: 1999, timestamp: 1999");
+    }
+
+    /// The index already knows of records that are not durable yet.
+    #[test]
+    fn the_largest_time_is_that_of_a_durable_record() {
+        let mut shard = cold_shard(&[]);
+        let log = shard.log(0);
+        let batch = crate::test_shard::batch(&[9000], 10);
+        let header = highwater_base::BatchHeader::parse(&batch).expect("valid");
+        let now = shard.now;
+        let appended = shard.shard.store.append(log, now, &header, &batch, None);
+        appended.expect("room");
+        let mut said = shard.ask(0, &by_time(MAX_TIMESTAMP));
+        while !said.contains("QueryDone") {
+            let is_read = |it: &highwater_base::disk::DiskRequest| {
+                matches!(
+                    it.operation,
+                    highwater_base::disk::DiskOperation::Read { .. }
+                )
+            };
+            let at = shard.pending.iter().position(is_read).expect("it reads");
+            let read = shard.pending.remove(at).expect("it is there");
+            shard.pending.push_front(read);
+            said = shard.execute(None);
+        }
+        assert!(said.contains("offset: 199, timestamp: 1990"), "{said}");
     }
 }

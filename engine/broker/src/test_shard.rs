@@ -24,6 +24,15 @@ mod disk;
 pub const ASKER: CoreId = CoreId(1);
 pub const TOPIC: TopicId = TopicId([9; 16]);
 
+/// One batch with a record of `bytes` per timestamp.
+pub fn batch(timestamps: &[i64], bytes: usize) -> Vec<u8> {
+    let mut builder = RecordBatchBuilder::new();
+    for timestamp in timestamps {
+        builder.append(*timestamp, None, Some(&vec![7; bytes]), &[]);
+    }
+    builder.finish()
+}
+
 /// A shard of a node with two cores, and the requests under way.
 pub struct TestShard {
     pub shard: Shard,
@@ -105,13 +114,9 @@ impl TestShard {
         }
     }
 
-    /// Appends one batch with a record of `bytes` per timestamp and waits until it is durable.
+    /// Appends a [`batch`] and waits until it is durable.
     pub fn append(&mut self, partition: i32, timestamps: &[i64], bytes: usize) -> Offset {
-        let mut builder = RecordBatchBuilder::new();
-        for timestamp in timestamps {
-            builder.append(*timestamp, None, Some(&vec![7; bytes]), &[]);
-        }
-        let batch = builder.finish();
+        let batch = batch(timestamps, bytes);
         let header = BatchHeader::parse(&batch).expect("a batch just built is valid");
         let (log, now) = (self.log(partition), self.now);
         let appended = self.shard.store.append(log, now, &header, &batch, None);

@@ -436,7 +436,9 @@ fn timestamps_lead_to_the_bytes_that_hold_them() {
     }
     for wanted in [0, 5, 1234, 2990] {
         let mut fresh = Vec::new();
-        let found = world.store.find_timestamp(log, wanted, 77, &mut fresh);
+        let found = world
+            .store
+            .find_timestamp(log, wanted, Offset::ZERO, 77, &mut fresh);
         let slice = match found {
             Lookup::Ready(slice) => slice,
             Lookup::Pending => {
@@ -463,7 +465,9 @@ fn timestamps_lead_to_the_bytes_that_hold_them() {
         assert_eq!(first, Some((wanted + 9) / 10), "timestamp {wanted}");
     }
     let mut fresh = Vec::new();
-    let beyond = world.store.find_timestamp(log, 2991, 1, &mut fresh);
+    let beyond = world
+        .store
+        .find_timestamp(log, 2991, Offset::ZERO, 1, &mut fresh);
     assert!(matches!(beyond, Lookup::Empty));
 }
 
