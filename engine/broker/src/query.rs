@@ -3,12 +3,14 @@
 //! A request gathers one answer per partition ([`Gather`]); each question runs on the core that
 //! owns the partition and may have to wait for the disk there.
 
+use std::collections::BTreeMap;
+
 use highwater_base::{CoreId, Epoch, ErrorCode, Now, Offset, TopicId};
 use highwater_reactor::{ConnectionId, Outbox};
 use highwater_store::{LogId, Lookup};
 use highwater_wire::ApiKey;
 
-use crate::message::{Message, Query, QueryResult};
+use crate::message::{Message, Query, QueryPart, QueryResult};
 use crate::partition_table::Owner;
 use crate::shard::Shard;
 use crate::slab::Key;
@@ -26,6 +28,12 @@ pub const EARLIEST_LOCAL: i64 = -4;
 pub const LATEST_TIERED: i64 = -5;
 /// ListOffsets: the first offset not yet uploaded (KIP-1023); there is none.
 pub const EARLIEST_PENDING_UPLOAD: i64 = -6;
+
+/// Partitions one request may ask; more is an error for each of them.
+pub const QUERIES_MAX: usize = 100_000;
+
+/// Answers to other cores of this turn, by core and ticket.
+pub type QueryAnswers = BTreeMap<(CoreId, u64), Vec<(u32, QueryResult)>>;
 
 /// A request that waits for answers of partitions.
 #[derive(Debug)]
@@ -76,17 +84,21 @@ impl Shard {
     /// that does not exist is `Err`.
     pub(crate) fn gather(
         &mut self,
-        now: Now,
+        _now: Now,
         mut gather: Gather,
-        parts: Vec<(Result<TopicId, ErrorCode>, i32, Query)>,
+        mut parts: Vec<(Result<TopicId, ErrorCode>, i32, Query)>,
         out: &mut Outbox<Message>,
     ) {
+        gather.results = vec![QueryResult::Error(ErrorCode::InvalidRequest); parts.len()];
+        if parts.len() > QUERIES_MAX {
+            parts.clear();
+        }
         gather.remaining = parts.len();
-        gather.results = vec![QueryResult::Error(ErrorCode::None); parts.len()];
         let key = self.gathers.insert(gather);
         if parts.is_empty() {
             self.finish_gather(key, out);
         }
+        let mut elsewhere: BTreeMap<CoreId, Vec<QueryPart>> = BTreeMap::new();
         for (index, (topic, partition, query)) in parts.into_iter().enumerate() {
             let index = index as u32;
             let origin = QueryOrigin::Here { gather: key, index };
@@ -101,50 +113,54 @@ impl Shard {
             });
             match owner {
                 Err(code) => self.answer_query(origin, QueryResult::Error(code), out),
-                Ok((_, Owner::Here(log))) => self.run_query(now, origin, log, &query, out),
+                Ok((_, Owner::Here(log))) => self.run_query(origin, log, &query, out),
                 Ok((topic_id, Owner::Elsewhere(core))) => {
-                    let ticket = key.to_ticket();
-                    out.mail(
-                        core,
-                        Message::Query {
-                            ticket,
-                            index,
-                            topic_id,
-                            partition,
-                            query,
-                        },
-                    );
+                    elsewhere.entry(core).or_default().push(QueryPart {
+                        index,
+                        topic_id,
+                        partition,
+                        query,
+                    });
                 }
             }
         }
+        let ticket = key.to_ticket();
+        for (core, parts) in elsewhere {
+            out.mail(core, Message::Query { ticket, parts });
+        }
     }
 
-    /// Another core asks a partition of this one.
-    pub(crate) fn query_for(
+    /// Another core asks partitions of this one.
+    pub(crate) fn queries_for(
         &mut self,
-        now: Now,
-        origin: QueryOrigin,
-        topic_id: TopicId,
-        partition: i32,
-        query: &Query,
+        core: CoreId,
+        ticket: u64,
+        parts: &[QueryPart],
         out: &mut Outbox<Message>,
     ) {
-        let owner = self
-            .table
-            .by_id(topic_id)
-            .and_then(|e| e.owner(partition, self.cores));
-        match owner {
-            Some(Owner::Here(log)) => self.run_query(now, origin, log, query, out),
-            Some(Owner::Elsewhere(_)) | None => {
-                let result = QueryResult::Error(ErrorCode::NotLeaderOrFollower);
-                self.answer_query(origin, result, out);
+        for part in parts {
+            let index = part.index;
+            let origin = QueryOrigin::Core {
+                core,
+                ticket,
+                index,
+            };
+            let owner = self
+                .table
+                .by_id(part.topic_id)
+                .and_then(|e| e.owner(part.partition, self.cores));
+            match owner {
+                Some(Owner::Here(log)) => self.run_query(origin, log, &part.query, out),
+                Some(Owner::Elsewhere(_)) | None => {
+                    let result = QueryResult::Error(ErrorCode::NotLeaderOrFollower);
+                    self.answer_query(origin, result, out);
+                }
             }
         }
     }
 
     fn run_query(
         &mut self,
-        _now: Now,
         origin: QueryOrigin,
         log: LogId,
         query: &Query,
@@ -165,7 +181,7 @@ impl Shard {
                 Err(code) => QueryResult::Error(code),
                 Ok(()) => self.epoch_end(log, epoch),
             }),
-            Query::DeleteRecords { offset } => self.delete_records(origin, log, offset, out),
+            Query::DeleteRecords { offset } => self.delete_records(origin, log, offset),
         };
         if let Some(result) = result {
             self.answer_query(origin, result, out);
@@ -318,7 +334,6 @@ impl Shard {
         origin: QueryOrigin,
         log: LogId,
         offset: i64,
-        out: &mut Outbox<Message>,
     ) -> Option<QueryResult> {
         let high_watermark = self.store.high_watermark(log);
         let offset = if offset == -1 {
@@ -332,7 +347,7 @@ impl Shard {
         if offset <= self.store.log_start(log) {
             return Some(QueryResult::LogStart(self.store.log_start(log)));
         }
-        match self.store.delete_records(log, offset, out.disk()) {
+        match self.store.delete_records(log, offset) {
             Ok(()) => {
                 self.partitions[log.0 as usize]
                     .trims
@@ -373,16 +388,18 @@ impl Shard {
                 ticket,
                 index,
             } => {
-                out.mail(
-                    core,
-                    Message::QueryDone {
-                        ticket,
-                        index,
-                        result,
-                    },
-                );
+                let answers = self.query_answers.entry((core, ticket)).or_default();
+                answers.push((index, result));
             }
             QueryOrigin::Here { gather, index } => self.query_done(gather, index, result, out),
+        }
+    }
+
+    /// The answers of a turn leave together: a mailbox holds fewer messages than a request may have
+    /// questions.
+    pub(crate) fn send_query_answers(&mut self, out: &mut Outbox<Message>) {
+        while let Some(((core, ticket), results)) = self.query_answers.pop_first() {
+            out.mail(core, Message::QueryDone { ticket, results });
         }
     }
 
@@ -521,5 +538,22 @@ mod tests {
             said = shard.execute(None);
         }
         assert!(said.contains("offset: 199, timestamp: 1990"), "{said}");
+    }
+
+    /// A mailbox is bounded, and so is what one request may make of it.
+    #[test]
+    fn the_answers_of_a_turn_are_one_message() {
+        let mut shard = TestShard::new(StoreConfig::default());
+        shard.create_topic(2, &[]);
+        for _ in 0..10 {
+            shard.append(0, &[1], 10);
+        }
+        let delete = |offset| (0, Query::DeleteRecords { offset });
+        let queries: Vec<_> = (0..5000).map(|at| delete(at % 9)).collect();
+        let mut said = shard.ask_all(&queries);
+        said.push_str(&shard.settle());
+        let messages = said.matches("QueryDone").count();
+        assert!(messages <= 2, "{messages} messages");
+        assert_eq!(said.matches("LogStart").count(), 5000);
     }
 }

@@ -11,7 +11,7 @@ use highwater_store::{LedgerImage, LogId, MarksLedger, Store, StoreConfig};
 use highwater_wire::records::RecordBatchBuilder;
 
 use crate::config::NodeConfig;
-use crate::message::{Message, Query};
+use crate::message::{Message, Query, QueryPart};
 use crate::metadata::{Image, MetadataRecord};
 use crate::partition_table::{Owner, PartitionTable};
 use crate::shard::{NodeIdentity, Shard, ShardParts};
@@ -126,13 +126,19 @@ impl TestShard {
 
     /// The other core asks a partition; returns the answer, unless it has to wait.
     pub fn ask(&mut self, partition: i32, query: &Query) -> String {
-        let message = Message::Query {
-            ticket: 1,
-            index: 0,
+        self.ask_all(&[(partition, query.clone())])
+    }
+
+    /// The same for several questions in one request.
+    pub fn ask_all(&mut self, queries: &[(i32, Query)]) -> String {
+        let part = |(index, (partition, query)): (usize, &(i32, Query))| QueryPart {
+            index: index as u32,
             topic_id: TOPIC,
-            partition,
+            partition: *partition,
             query: query.clone(),
         };
+        let parts = queries.iter().enumerate().map(part).collect();
+        let message = Message::Query { ticket: 1, parts };
         self.step(|shard, now, out| shard.on_message(now, ASKER, message, out))
     }
 

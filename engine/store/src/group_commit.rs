@@ -122,6 +122,7 @@ impl Store {
             return;
         }
         self.issue_writes(now, disk);
+        self.flush_log_starts(disk);
         self.flush_ledger_if_due(now, disk);
         self.start_zeroing(disk);
         self.issue_locates(disk);

@@ -161,6 +161,8 @@ pub(crate) struct Log {
     pub renaming: bool,
     /// A log start on its way into the ledger.
     pub pending_log_start: Option<Offset>,
+    /// In the store's list of log starts to flush.
+    pub log_start_recorded: bool,
     /// Changed since it was recovered from a checkpoint or created.
     pub last_append_ms: Timestamp,
 }

@@ -320,6 +320,7 @@ impl Store {
             unnamed_segments: 0,
             renaming: false,
             pending_log_start: None,
+            log_start_recorded: false,
             last_append_ms: -1,
         }
     }

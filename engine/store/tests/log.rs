@@ -368,17 +368,15 @@ fn delete_records_and_retention_remove_whole_segments_once_durable() {
     }
     let before = world.store.segments(log).count();
     assert!(before >= 4);
-    let mut fresh = Vec::new();
     world
         .store
-        .delete_records(log, Offset(200), &mut fresh)
+        .delete_records(log, Offset(200))
         .expect("in range");
     assert_eq!(
         world.store.log_start(log),
         Offset(0),
         "not before it is durable"
     );
-    world.pending.extend(fresh);
     world.settle();
     assert_eq!(world.store.log_start(log), Offset(200));
     assert!(world.store.segments(log).count() < before);
@@ -627,4 +625,53 @@ fn slow_readers_cannot_take_the_cache_from_producers() {
         );
         held.clear();
     }
+}
+
+/// Each flush of the ledger is a barrier of its own: a request may name thousands of partitions.
+#[test]
+fn log_starts_moved_in_one_turn_share_one_flush() {
+    let mut world = World::new(test_config());
+    let logs: Vec<_> = (0..50)
+        .map(|at| {
+            let spec = spec(at, 0, LogConfig::default());
+            world.store.create(spec, world.now)
+        })
+        .collect();
+    for &log in &logs {
+        for _ in 0..10 {
+            world.append(log, &Batch::of(1, 10)).expect("room");
+        }
+    }
+    world.settle();
+    world.pass_ms(1000);
+    world.settle();
+    for upto in [3, 7, 7, 5] {
+        for &log in &logs {
+            let deleted = world.store.delete_records(log, Offset(upto));
+            deleted.expect("in range");
+        }
+    }
+    assert!(world.pending.is_empty());
+    world.end_turn();
+    let barrier = |request: &&highwater_base::disk::DiskRequest| {
+        matches!(
+            request.operation,
+            highwater_base::disk::DiskOperation::Write { durable: true, .. }
+        )
+    };
+    assert_eq!(world.pending.iter().filter(barrier).count(), 1);
+    // A later one while that is under way: each is told when it is durable.
+    let deleted = world.store.delete_records(logs[0], Offset(9));
+    deleted.expect("in range");
+    world.settle();
+    let told = |log| {
+        let events = world.events.iter();
+        let starts = events.filter_map(move |event| match event {
+            StoreEvent::LogStart { log: of, offset } if *of == log => Some(offset.0),
+            _ => None,
+        });
+        starts.collect::<Vec<_>>()
+    };
+    assert_eq!((told(logs[0]), told(logs[1])), (vec![7, 9], vec![7]));
+    assert_eq!(world.store.log_start(logs[0]), Offset(9));
 }
