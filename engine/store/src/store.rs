@@ -165,15 +165,33 @@ pub(crate) mod token_kind {
     pub const LOAD: u64 = 0x05;
     pub const LOOKUP: u64 = 0x06;
     pub const RENAME: u64 = 0x07;
-    /// Sidecars, truncations, removals: only counted.
+    /// Sidecars and truncations: only counted.
     pub const BACKGROUND: u64 = 0x08;
     /// The checkpoint of a clean stop.
     pub const CHECKPOINT: u64 = 0x09;
     pub const LOCATE: u64 = 0x0a;
+    /// Removals: only counted.
+    pub const REMOVE: u64 = 0x0b;
 }
 
 pub(crate) fn token(kind: u64, id: u32) -> DiskToken {
     DiskToken(kind << 56 | u64::from(id))
+}
+
+/// Whether a failed operation may have taken earlier writes with it that the next barrier would
+/// acknowledge: the device reports a lost cached write to whoever writes or flushes next, be it for
+/// a file that can be done without or for a partition that is gone.
+fn may_have_lost_writes(kind: u64, error: DiskError) -> bool {
+    /// Out of file descriptors: nothing was touched.
+    const DESCRIPTORS: [i32; 2] = [23, 24];
+    const EIO: i32 = 5;
+    match (kind, error) {
+        (token_kind::LOAD | token_kind::LOOKUP | token_kind::LOCATE, _) => false,
+        // A tree that is in use or not empty is not removed, and that is all.
+        (token_kind::REMOVE, error) => error == DiskError::Io(EIO),
+        (_, DiskError::Io(errno)) => !DESCRIPTORS.contains(&errno),
+        (_, DiskError::Full | DiskError::NotFound | DiskError::Denied(_)) => false,
+    }
 }
 
 /// A dropped partition whose last disk operations are still under way.
@@ -495,6 +513,12 @@ impl Store {
         }
         let log = LogId(completion.token.0 as u32);
         let kind = completion.token.0 >> 56;
+        if let Err(error) = completion.result
+            && may_have_lost_writes(kind, error)
+        {
+            let path = self.directory_of(log);
+            return self.fail(path, error, events);
+        }
         match kind {
             token_kind::LOOKUP => {
                 self.finish_lookup(log.0, completion.result, events);
@@ -522,13 +546,22 @@ impl Store {
         }
         match kind {
             token_kind::ZERO => self.zero_done(log, completion.result),
-            token_kind::BACKGROUND => self.background_in_flight -= 1,
+            token_kind::BACKGROUND | token_kind::REMOVE => self.background_in_flight -= 1,
             token_kind::WRITE => self.group_write_done(completion.token, disk),
             _ => {}
         }
         self.drain_background(disk);
         self.issue_writes(now, disk);
         self.step_shutdown(disk, events);
+    }
+
+    /// Where a failed operation of a log was, for the message.
+    fn directory_of(&mut self, log: LogId) -> String {
+        if let Some(state) = self.live_log(log) {
+            return state.directory();
+        }
+        let dropping = self.dropping.iter().find(|entry| entry.log == log);
+        dropping.map_or("a file".to_owned(), |entry| entry.directory.clone())
     }
 
     /// Counts down the operations of a log, and removes a dropped one after its last.
@@ -586,9 +619,13 @@ impl Store {
         if let Some(state) = self.live_log(log) {
             state.operations += 1;
         }
+        let kind = match operation {
+            DiskOperation::Remove { .. } => token_kind::REMOVE,
+            _ => token_kind::BACKGROUND,
+        };
         self.background_in_flight += 1;
         self.background.push(DiskRequest {
-            token: token(token_kind::BACKGROUND, log.0),
+            token: token(kind, log.0),
             operation,
         });
     }
@@ -597,7 +634,7 @@ impl Store {
     pub(crate) fn remove_path(&mut self, path: String) {
         self.background_in_flight += 1;
         self.background.push(DiskRequest {
-            token: token(token_kind::BACKGROUND, u32::MAX),
+            token: token(token_kind::REMOVE, u32::MAX),
             operation: DiskOperation::Remove { path },
         });
     }

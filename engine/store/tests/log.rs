@@ -583,6 +583,83 @@ fn a_failed_write_is_fatal() {
     assert_eq!(world.store.high_watermark(log), Offset(0));
 }
 
+/// The device reports a write it lost from its cache to whoever flushes next: that may be work
+/// nobody would miss, and the next barrier would acknowledge what is not there.
+#[test]
+fn an_input_output_error_of_any_write_is_fatal() {
+    use highwater_base::disk::{DiskCompletion, DiskError, DiskOperation};
+    type Matches = fn(&DiskOperation) -> bool;
+    let kinds: [(&str, Matches); 4] = [
+        ("zero", |it| matches!(it, DiskOperation::Zero { .. })),
+        ("rename", |it| matches!(it, DiskOperation::Rename { .. })),
+        ("whole", |it| matches!(it, DiskOperation::WriteWhole { .. })),
+        ("remove", |it| matches!(it, DiskOperation::Remove { .. })),
+    ];
+    for (name, is_kind) in kinds {
+        for error in [DiskError::Full, DiskError::NotFound, DiskError::Io(5)] {
+            let mut world = World::new(test_config());
+            let log = world.store.create(spec(0, 0, small_segments()), world.now);
+            let mut failed = false;
+            for at in 0..400 {
+                // A full disk may refuse it: the log goes on when there is room.
+                let _ = world.append(log, &Batch::of(1, 900));
+                if at == 300 {
+                    let end = world.store.high_watermark(log);
+                    world.store.delete_records(log, end).expect("in range");
+                }
+                world.end_turn();
+                while !failed && !world.pending.is_empty() {
+                    if !is_kind(&world.pending[0].operation) {
+                        world.execute(0);
+                        continue;
+                    }
+                    let completion = DiskCompletion {
+                        token: world.pending.remove(0).token,
+                        result: Err(error),
+                    };
+                    let mut fresh = Vec::new();
+                    world
+                        .store
+                        .complete(world.now, completion, &mut fresh, &mut world.events);
+                    failed = true;
+                    world.pending.extend(fresh);
+                }
+                let fatal = |event: &StoreEvent| matches!(event, StoreEvent::Fatal { .. });
+                let is_fatal = world.events.iter().any(fatal);
+                assert_eq!(is_fatal, failed && error == DiskError::Io(5), "{name}");
+                if failed {
+                    break;
+                }
+            }
+            assert!(failed, "{name} never came");
+        }
+    }
+}
+
+#[test]
+fn a_failed_write_of_a_dropped_partition_is_fatal() {
+    use highwater_base::disk::{DiskCompletion, DiskError};
+    let mut world = World::new(test_config());
+    let log = world
+        .store
+        .create(spec(0, 0, LogConfig::default()), world.now);
+    world.append(log, &Batch::of(1, 10)).expect("room");
+    world.end_turn();
+    let mut fresh = Vec::new();
+    world.store.drop_partition(log, &mut fresh);
+    let completion = DiskCompletion {
+        token: world.pending.pop().expect("a write").token,
+        result: Err(DiskError::Io(5)),
+    };
+    world
+        .store
+        .complete(world.now, completion, &mut fresh, &mut world.events);
+    assert!(matches!(
+        world.events.last(),
+        Some(StoreEvent::Fatal { .. })
+    ));
+}
+
 #[test]
 fn slow_readers_cannot_take_the_cache_from_producers() {
     let mut world = World::new(StoreConfig {
