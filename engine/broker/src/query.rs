@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use highwater_base::{CoreId, Epoch, ErrorCode, Now, Offset, TopicId};
 use highwater_reactor::{ConnectionId, Outbox};
-use highwater_store::{LogId, Lookup};
+use highwater_store::{LogId, Lookup, PartitionKey};
 use highwater_wire::ApiKey;
 
 use crate::message::{Message, Query, QueryPart, QueryResult};
@@ -69,6 +69,7 @@ pub enum QueryOrigin {
 pub struct PendingLookup {
     pub origin: QueryOrigin,
     pub log: LogId,
+    pub key: Option<PartitionKey>,
     pub search: TimeSearch,
 }
 
@@ -252,6 +253,7 @@ impl Shard {
                 let pending = PendingLookup {
                     origin,
                     log,
+                    key: self.store.key(log),
                     search,
                 };
                 let key = self.lookups.insert(pending);
@@ -308,11 +310,12 @@ impl Shard {
         let PendingLookup {
             origin,
             log,
+            key,
             mut search,
         } = pending;
         let result = match bytes {
             // The topic was deleted while its bytes were being read.
-            _ if !self.store.is_live(log) => {
+            _ if self.store.key(log) != key => {
                 Some(QueryResult::Error(ErrorCode::UnknownTopicOrPartition))
             }
             Ok(bytes) => match self.visit(log, &mut search, bytes) {

@@ -95,6 +95,12 @@ impl GroupCommit {
         self.dirty.retain(|entry| *entry != log);
     }
 
+    pub fn retain_waiting(&mut self, keeps: impl Fn(&LogId) -> bool) {
+        for group in &mut self.groups {
+            group.waiting.retain(|(log, _)| keeps(log));
+        }
+    }
+
     fn free_group(&self) -> Option<usize> {
         self.groups
             .iter()
@@ -121,6 +127,7 @@ impl Store {
         if self.failed {
             return;
         }
+        self.free_dropped_ids();
         self.issue_writes(now, disk);
         self.flush_log_starts(disk);
         self.flush_ledger_if_due(now, disk);

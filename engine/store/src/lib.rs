@@ -9,6 +9,7 @@ mod append;
 mod batch_scan;
 mod cache;
 mod checkpoint;
+mod dropped;
 mod group_commit;
 pub mod index;
 pub mod ledger;

@@ -130,6 +130,10 @@ impl Locates {
         self.waiting.is_empty() && self.slots.iter().all(Option::is_none)
     }
 
+    pub fn retain_waiting(&mut self, keeps: impl Fn(&LogId) -> bool) {
+        self.waiting.retain(|(log, _)| keeps(log));
+    }
+
     fn free_slot(&mut self) -> Option<usize> {
         let free = self.slots.iter().position(Option::is_none);
         if free.is_none() && self.slots.len() < LOCATES_IN_FLIGHT_MAX {

@@ -17,7 +17,7 @@ use crate::producer_state::ProducerTable;
 use crate::segment::{FileState, Segment, SegmentFile, partition_directory};
 use crate::tail::Tail;
 
-/// A log within one store; never reused while the process lives.
+/// A log within one store. It may be another log's some time after this one was dropped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct LogId(pub u32);
 

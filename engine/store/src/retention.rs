@@ -32,6 +32,11 @@ impl LogStarts {
     pub fn is_idle(&self) -> bool {
         self.recorded.is_empty() && self.flushing.is_empty()
     }
+
+    pub fn retain(&mut self, keeps: impl Fn(&LogId) -> bool) {
+        self.recorded.retain(&keeps);
+        self.flushing.retain(|(_, log, _)| keeps(log));
+    }
 }
 
 impl Store {

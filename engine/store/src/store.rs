@@ -21,6 +21,7 @@ use highwater_base::{
 
 use crate::cache::Lent;
 use crate::checkpoint::CheckpointImage;
+use crate::dropped::Dropped;
 use crate::group_commit::GroupCommit;
 use crate::locate::KnownPositions;
 use crate::log::{DurableEnd, Log, LogConfig, LogId, PartitionSpec};
@@ -194,14 +195,6 @@ fn may_have_lost_writes(kind: u64, error: DiskError) -> bool {
     }
 }
 
-/// A dropped partition whose last disk operations are still under way.
-#[derive(Debug)]
-pub(crate) struct Dropping {
-    pub log: LogId,
-    pub operations: u32,
-    pub directory: String,
-}
-
 /// The logs of one core.
 pub struct Store {
     pub(crate) config: StoreConfig,
@@ -229,7 +222,7 @@ pub struct Store {
     pub(crate) background: Vec<DiskRequest>,
     /// Background requests under way.
     pub(crate) background_in_flight: u32,
-    pub(crate) dropping: Vec<Dropping>,
+    pub(crate) dropped: Dropped,
     pub(crate) housekeeping_at_ns: u64,
     pub(crate) housekeeping_next_log: usize,
     /// Read once, for the recoveries before the first turn; afterwards it is out of date.
@@ -272,7 +265,7 @@ impl Store {
             retry_full_at_ns: 0,
             background: Vec::new(),
             background_in_flight: 0,
-            dropping: Vec::new(),
+            dropped: Dropped::default(),
             housekeeping_at_ns: 0,
             housekeeping_next_log: 0,
             checkpoint: None,
@@ -344,6 +337,10 @@ impl Store {
     }
 
     pub(crate) fn add_log(&mut self, log: Log) -> LogId {
+        if let Some(id) = self.dropped.free_ids.pop() {
+            self.logs[id.0 as usize] = Some(Box::new(log));
+            return id;
+        }
         let id = LogId(u32::try_from(self.logs.len()).expect("fewer than 2^32 logs"));
         self.logs.push(Some(Box::new(log)));
         id
@@ -366,47 +363,6 @@ impl Store {
         state.epochs.push((epoch, state.end));
         let (key, start) = (state.key, state.end);
         self.ledger.record(Mark::Epoch { key, epoch, start });
-    }
-
-    /// Forgets the partition and removes its directory. The caller holds a durable tombstone.
-    pub fn drop_partition(&mut self, log: LogId, disk: &mut Vec<DiskRequest>) {
-        let Some(mut state) = self.logs[log.0 as usize].take() else {
-            return;
-        };
-        self.ledger.record(Mark::Dropped { key: state.key });
-        let prepared = state.prepared.iter().map(|prepared| prepared.file);
-        let files = state.segments.iter().map(|segment| segment.file.file);
-        for file in files.chain(prepared) {
-            self.detach(file);
-        }
-        while let Some(buffer) = state.tail.pop_oldest() {
-            self.release(buffer);
-        }
-        if let Some(loading) = state.loading.take() {
-            self.release(loading.window);
-            self.release(loading.interim);
-        }
-        self.group_commit.forget_dirty(log);
-        let dropping = Dropping {
-            log,
-            operations: state.operations,
-            directory: state.directory(),
-        };
-        if dropping.operations == 0 {
-            self.remove_path(dropping.directory);
-        } else {
-            self.dropping.push(dropping);
-        }
-        self.drain_background(disk);
-    }
-
-    /// Whether the partition behind an id still exists. What was asked of it before it was dropped
-    /// may end after that.
-    #[must_use]
-    pub fn is_live(&self, log: LogId) -> bool {
-        self.logs
-            .get(log.0 as usize)
-            .is_some_and(|log| log.is_some())
     }
 
     /// The log behind an id. Panics when it was dropped: the host forgot its own decision.
@@ -553,31 +509,6 @@ impl Store {
         self.drain_background(disk);
         self.issue_writes(now, disk);
         self.step_shutdown(disk, events);
-    }
-
-    /// Where a failed operation of a log was, for the message.
-    fn directory_of(&mut self, log: LogId) -> String {
-        if let Some(state) = self.live_log(log) {
-            return state.directory();
-        }
-        let dropping = self.dropping.iter().find(|entry| entry.log == log);
-        dropping.map_or("a file".to_owned(), |entry| entry.directory.clone())
-    }
-
-    /// Counts down the operations of a log, and removes a dropped one after its last.
-    fn operation_done(&mut self, log: LogId) {
-        if let Some(state) = self.live_log(log) {
-            state.operations -= 1;
-            return;
-        }
-        let Some(at) = self.dropping.iter().position(|entry| entry.log == log) else {
-            return;
-        };
-        self.dropping[at].operations -= 1;
-        if self.dropping[at].operations == 0 {
-            let gone = self.dropping.swap_remove(at);
-            self.remove_path(gone.directory);
-        }
     }
 
     pub(crate) fn fail(&mut self, path: String, error: DiskError, events: &mut Vec<StoreEvent>) {

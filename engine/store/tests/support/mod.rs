@@ -201,6 +201,12 @@ impl World {
         }
     }
 
+    pub fn drop_partition(&mut self, log: LogId) {
+        let mut fresh = Vec::new();
+        self.store.drop_partition(log, &mut fresh);
+        self.take_requests(fresh);
+    }
+
     pub fn end_turn(&mut self) {
         let mut fresh = Vec::new();
         self.store.end_turn(self.now, &mut fresh);
