@@ -27,5 +27,7 @@ pub mod serve;
 pub mod shard;
 pub mod slab;
 #[cfg(test)]
+mod test_shard;
+#[cfg(test)]
 mod testing;
 pub mod timestamp_lookup;

@@ -47,19 +47,12 @@ pub enum Message {
     FetchWake { ticket: u64 },
     /// Stop watching.
     FetchUnwatch { ticket: u64 },
-    /// Ask one partition of the receiving core something.
-    Query {
-        ticket: u64,
-        index: u32,
-        topic_id: TopicId,
-        partition: i32,
-        query: Query,
-    },
-    /// Its answer.
+    /// Ask partitions of the receiving core something.
+    Query { ticket: u64, parts: Vec<QueryPart> },
+    /// Some of the answers, with the index of the question; every question gets one.
     QueryDone {
         ticket: u64,
-        index: u32,
-        result: QueryResult,
+        results: Vec<(u32, QueryResult)>,
     },
     /// State that travels with a connection.
     Adopt(Travelling),
@@ -130,7 +123,18 @@ pub struct FetchResult {
     pub diverging: Option<(i32, i64)>,
     /// The bound on bytes ended the read.
     pub more: bool,
+    /// Nothing could be read yet, because the position is being looked up; `FetchWake` follows.
+    pub locating: bool,
     pub pieces: Vec<ForeignPiece>,
+}
+
+/// One question of a request.
+#[derive(Clone, Debug)]
+pub struct QueryPart {
+    pub index: u32,
+    pub topic_id: TopicId,
+    pub partition: i32,
+    pub query: Query,
 }
 
 /// A question to one partition.

@@ -147,7 +147,7 @@ impl Shard {
             && end <= offset
         {
             leader.snapshot = None;
-            if let Err(error) = self.store.delete_records(leader.log, start, out.disk()) {
+            if let Err(error) = self.store.delete_records(leader.log, start) {
                 tracing::warn!(%error, "metadata log keeps what is before its snapshot");
             }
         }

@@ -3,16 +3,18 @@
 //! A request gathers one answer per partition ([`Gather`]); each question runs on the core that
 //! owns the partition and may have to wait for the disk there.
 
+use std::collections::BTreeMap;
+
 use highwater_base::{CoreId, Epoch, ErrorCode, Now, Offset, TopicId};
 use highwater_reactor::{ConnectionId, Outbox};
-use highwater_store::{LogId, Lookup};
+use highwater_store::{LogId, Lookup, PartitionKey};
 use highwater_wire::ApiKey;
 
-use crate::message::{Message, Query, QueryResult};
+use crate::message::{Message, Query, QueryPart, QueryResult};
 use crate::partition_table::Owner;
 use crate::shard::Shard;
 use crate::slab::Key;
-use crate::timestamp_lookup::{Wanted, search};
+use crate::timestamp_lookup::{TimeSearch, Wanted};
 
 /// ListOffsets: the high-water mark.
 pub const LATEST: i64 = -1;
@@ -26,6 +28,12 @@ pub const EARLIEST_LOCAL: i64 = -4;
 pub const LATEST_TIERED: i64 = -5;
 /// ListOffsets: the first offset not yet uploaded (KIP-1023); there is none.
 pub const EARLIEST_PENDING_UPLOAD: i64 = -6;
+
+/// Partitions one request may ask; more is an error for each of them.
+pub const QUERIES_MAX: usize = 100_000;
+
+/// Answers to other cores of this turn, by core and ticket.
+pub type QueryAnswers = BTreeMap<(CoreId, u64), Vec<(u32, QueryResult)>>;
 
 /// A request that waits for answers of partitions.
 #[derive(Debug)]
@@ -61,7 +69,8 @@ pub enum QueryOrigin {
 pub struct PendingLookup {
     pub origin: QueryOrigin,
     pub log: LogId,
-    pub wanted: Wanted,
+    pub key: Option<PartitionKey>,
+    pub search: TimeSearch,
 }
 
 /// A DeleteRecords that waits for the ledger.
@@ -76,17 +85,21 @@ impl Shard {
     /// that does not exist is `Err`.
     pub(crate) fn gather(
         &mut self,
-        now: Now,
+        _now: Now,
         mut gather: Gather,
-        parts: Vec<(Result<TopicId, ErrorCode>, i32, Query)>,
+        mut parts: Vec<(Result<TopicId, ErrorCode>, i32, Query)>,
         out: &mut Outbox<Message>,
     ) {
+        gather.results = vec![QueryResult::Error(ErrorCode::InvalidRequest); parts.len()];
+        if parts.len() > QUERIES_MAX {
+            parts.clear();
+        }
         gather.remaining = parts.len();
-        gather.results = vec![QueryResult::Error(ErrorCode::None); parts.len()];
         let key = self.gathers.insert(gather);
         if parts.is_empty() {
             self.finish_gather(key, out);
         }
+        let mut elsewhere: BTreeMap<CoreId, Vec<QueryPart>> = BTreeMap::new();
         for (index, (topic, partition, query)) in parts.into_iter().enumerate() {
             let index = index as u32;
             let origin = QueryOrigin::Here { gather: key, index };
@@ -101,50 +114,54 @@ impl Shard {
             });
             match owner {
                 Err(code) => self.answer_query(origin, QueryResult::Error(code), out),
-                Ok((_, Owner::Here(log))) => self.run_query(now, origin, log, &query, out),
+                Ok((_, Owner::Here(log))) => self.run_query(origin, log, &query, out),
                 Ok((topic_id, Owner::Elsewhere(core))) => {
-                    let ticket = key.to_ticket();
-                    out.mail(
-                        core,
-                        Message::Query {
-                            ticket,
-                            index,
-                            topic_id,
-                            partition,
-                            query,
-                        },
-                    );
+                    elsewhere.entry(core).or_default().push(QueryPart {
+                        index,
+                        topic_id,
+                        partition,
+                        query,
+                    });
                 }
             }
         }
+        let ticket = key.to_ticket();
+        for (core, parts) in elsewhere {
+            out.mail(core, Message::Query { ticket, parts });
+        }
     }
 
-    /// Another core asks a partition of this one.
-    pub(crate) fn query_for(
+    /// Another core asks partitions of this one.
+    pub(crate) fn queries_for(
         &mut self,
-        now: Now,
-        origin: QueryOrigin,
-        topic_id: TopicId,
-        partition: i32,
-        query: &Query,
+        core: CoreId,
+        ticket: u64,
+        parts: &[QueryPart],
         out: &mut Outbox<Message>,
     ) {
-        let owner = self
-            .table
-            .by_id(topic_id)
-            .and_then(|e| e.owner(partition, self.cores));
-        match owner {
-            Some(Owner::Here(log)) => self.run_query(now, origin, log, query, out),
-            Some(Owner::Elsewhere(_)) | None => {
-                let result = QueryResult::Error(ErrorCode::NotLeaderOrFollower);
-                self.answer_query(origin, result, out);
+        for part in parts {
+            let index = part.index;
+            let origin = QueryOrigin::Core {
+                core,
+                ticket,
+                index,
+            };
+            let owner = self
+                .table
+                .by_id(part.topic_id)
+                .and_then(|e| e.owner(part.partition, self.cores));
+            match owner {
+                Some(Owner::Here(log)) => self.run_query(origin, log, &part.query, out),
+                Some(Owner::Elsewhere(_)) | None => {
+                    let result = QueryResult::Error(ErrorCode::NotLeaderOrFollower);
+                    self.answer_query(origin, result, out);
+                }
             }
         }
     }
 
     fn run_query(
         &mut self,
-        _now: Now,
         origin: QueryOrigin,
         log: LogId,
         query: &Query,
@@ -165,7 +182,7 @@ impl Shard {
                 Err(code) => QueryResult::Error(code),
                 Ok(()) => self.epoch_end(log, epoch),
             }),
-            Query::DeleteRecords { offset } => self.delete_records(origin, log, offset, out),
+            Query::DeleteRecords { offset } => self.delete_records(origin, log, offset),
         };
         if let Some(result) = result {
             self.answer_query(origin, result, out);
@@ -211,59 +228,73 @@ impl Shard {
             LATEST => return Some(at(self.store.high_watermark(log))),
             EARLIEST | EARLIEST_LOCAL => return Some(at(self.store.log_start(log))),
             LATEST_TIERED | EARLIEST_PENDING_UPLOAD => return Some(none),
-            MAX_TIMESTAMP => Wanted::Largest,
+            MAX_TIMESTAMP => match self.store.largest_timestamp(log) {
+                known if known >= 0 => Wanted::Largest(known),
+                _ => Wanted::Largest(0),
+            },
             timestamp if timestamp >= 0 => Wanted::AtOrAfter(timestamp),
             _ => return Some(QueryResult::Error(ErrorCode::UnsupportedVersion)),
         };
-        let key = self.lookups.insert(PendingLookup {
-            origin,
-            log,
-            wanted,
-        });
-        let ticket = key.to_ticket();
-        let lookup = match wanted {
-            Wanted::Largest => self.store.find_max_timestamp(log, ticket, out.disk()),
-            Wanted::AtOrAfter(timestamp) => {
-                self.store
-                    .find_timestamp(log, timestamp, ticket, out.disk())
-            }
-        };
-        match lookup {
-            Lookup::Pending => None,
-            Lookup::Busy => {
-                // Retriable: too many look-ups are under way, or the tail cache is exhausted.
-                self.lookups.remove(key);
-                Some(QueryResult::Error(ErrorCode::LeaderNotAvailable))
-            }
-            Lookup::Empty => {
-                self.lookups.remove(key);
-                Some(none)
-            }
-            Lookup::Ready(slice) => {
-                self.lookups.remove(key);
-                Some(self.search_batches(log, wanted, slice.bytes()))
-            }
-        }
+        self.look_up(origin, log, TimeSearch::new(wanted), out)
     }
 
-    fn search_batches(&self, log: LogId, wanted: Wanted, bytes: &[u8]) -> QueryResult {
-        match search(
-            bytes,
-            wanted,
-            self.store.log_start(log),
-            self.store.high_watermark(log),
-        ) {
-            Some(found) => QueryResult::Offset {
-                offset: found.offset,
-                timestamp: found.timestamp,
-                leader_epoch: found.leader_epoch,
-            },
-            None => QueryResult::Offset {
-                offset: -1,
-                timestamp: -1,
-                leader_epoch: -1,
-            },
+    /// Searches on until the record is found, there is none, or the disk has to be waited for.
+    fn look_up(
+        &mut self,
+        origin: QueryOrigin,
+        log: LogId,
+        mut search: TimeSearch,
+        out: &mut Outbox<Message>,
+    ) -> Option<QueryResult> {
+        while !search.is_found() {
+            let high_watermark = self.store.high_watermark(log);
+            let mut lookup = Lookup::Empty;
+            if search.from < high_watermark {
+                let pending = PendingLookup {
+                    origin,
+                    log,
+                    key: self.store.key(log),
+                    search,
+                };
+                let key = self.lookups.insert(pending);
+                let (timestamp, from, ticket) = (search.timestamp(), search.from, key.to_ticket());
+                lookup = self
+                    .store
+                    .find_timestamp(log, timestamp, from, ticket, out.disk());
+                if !matches!(lookup, Lookup::Pending) {
+                    self.lookups.remove(key);
+                }
+            }
+            match lookup {
+                Lookup::Pending => return None,
+                // Retriable: too many look-ups are under way, or the tail cache is exhausted.
+                Lookup::Busy => return Some(QueryResult::Error(ErrorCode::LeaderNotAvailable)),
+                Lookup::Empty if search.begin_again() => {}
+                Lookup::Empty => break,
+                Lookup::Ready(slice) => {
+                    if let Err(code) = self.visit(log, &mut search, slice.bytes()) {
+                        return Some(QueryResult::Error(code));
+                    }
+                }
+            }
         }
+        let found = search.found();
+        Some(QueryResult::Offset {
+            offset: found.map_or(-1, |found| found.offset),
+            timestamp: found.map_or(-1, |found| found.timestamp),
+            leader_epoch: found.map_or(-1, |found| found.leader_epoch),
+        })
+    }
+
+    fn visit(&self, log: LogId, search: &mut TimeSearch, bytes: &[u8]) -> Result<(), ErrorCode> {
+        let log_start = self.store.log_start(log);
+        let high_watermark = self.store.high_watermark(log);
+        search
+            .visit(bytes, log_start, high_watermark)
+            .map_err(|error| {
+                tracing::error!(%error, "timestamp look-up could not go on");
+                ErrorCode::KafkaStorageError
+            })
     }
 
     /// The bytes of a timestamp look-up have been read.
@@ -276,14 +307,29 @@ impl Shard {
         let Some(pending) = self.lookups.remove(Key::from_ticket(lookup)) else {
             return;
         };
+        let PendingLookup {
+            origin,
+            log,
+            key,
+            mut search,
+        } = pending;
         let result = match bytes {
-            Ok(bytes) => self.search_batches(pending.log, pending.wanted, bytes),
+            // The topic was deleted while its bytes were being read.
+            _ if self.store.key(log) != key => {
+                Some(QueryResult::Error(ErrorCode::UnknownTopicOrPartition))
+            }
+            Ok(bytes) => match self.visit(log, &mut search, bytes) {
+                Ok(()) => self.look_up(origin, log, search, out),
+                Err(code) => Some(QueryResult::Error(code)),
+            },
             Err(error) => {
                 tracing::error!(%error, "timestamp look-up could not read its segment");
-                QueryResult::Error(ErrorCode::KafkaStorageError)
+                Some(QueryResult::Error(ErrorCode::KafkaStorageError))
             }
         };
-        self.answer_query(pending.origin, result, out);
+        if let Some(result) = result {
+            self.answer_query(origin, result, out);
+        }
     }
 
     fn delete_records(
@@ -291,7 +337,6 @@ impl Shard {
         origin: QueryOrigin,
         log: LogId,
         offset: i64,
-        out: &mut Outbox<Message>,
     ) -> Option<QueryResult> {
         let high_watermark = self.store.high_watermark(log);
         let offset = if offset == -1 {
@@ -305,7 +350,7 @@ impl Shard {
         if offset <= self.store.log_start(log) {
             return Some(QueryResult::LogStart(self.store.log_start(log)));
         }
-        match self.store.delete_records(log, offset, out.disk()) {
+        match self.store.delete_records(log, offset) {
             Ok(()) => {
                 self.partitions[log.0 as usize]
                     .trims
@@ -346,16 +391,18 @@ impl Shard {
                 ticket,
                 index,
             } => {
-                out.mail(
-                    core,
-                    Message::QueryDone {
-                        ticket,
-                        index,
-                        result,
-                    },
-                );
+                let answers = self.query_answers.entry((core, ticket)).or_default();
+                answers.push((index, result));
             }
             QueryOrigin::Here { gather, index } => self.query_done(gather, index, result, out),
+        }
+    }
+
+    /// The answers of a turn leave together: a mailbox holds fewer messages than a request may have
+    /// questions.
+    pub(crate) fn send_query_answers(&mut self, out: &mut Outbox<Message>) {
+        while let Some(((core, ticket), results)) = self.query_answers.pop_first() {
+            out.mail(core, Message::QueryDone { ticket, results });
         }
     }
 
@@ -383,5 +430,133 @@ impl Shard {
         if let Some(gather) = self.gathers.remove(key) {
             self.answer_gather(&gather, out);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use highwater_store::StoreConfig;
+
+    use super::*;
+    use crate::test_shard::TestShard;
+
+    /// A small cache, and more records than it holds: look-ups in the first ones read the disk.
+    fn cold_shard(config: &[(&str, &str)]) -> TestShard {
+        let mut shard = TestShard::new(StoreConfig {
+            tail_cache_bytes: 64 << 10,
+            ..StoreConfig::default()
+        });
+        shard.create_topic(1, config);
+        for at in 0..200 {
+            shard.append(0, &[at * 10], 1000);
+        }
+        shard
+    }
+
+    fn by_time(timestamp: i64) -> Query {
+        Query::ListOffset {
+            timestamp,
+            leader_epoch: -1,
+        }
+    }
+
+    #[test]
+    fn a_topic_deleted_during_a_timestamp_look_up_is_answered_as_unknown() {
+        let mut shard = cold_shard(&[]);
+        let said = shard.ask(0, &by_time(15));
+        assert!(!said.contains("QueryDone"), "it reads the disk: {said}");
+        shard.delete_topic();
+        let said = shard.settle();
+        assert!(said.contains("UnknownTopicOrPartition"), "{said}");
+        assert!(shard.shard.lookups.is_empty());
+    }
+
+    fn found(shard: &mut TestShard, timestamp: i64) -> String {
+        let mut said = shard.ask(0, &by_time(timestamp));
+        said.push_str(&shard.settle());
+        let from = said.find("Offset {").expect("an offset");
+        let to = said[from..].find(", leader_epoch").expect("all of it");
+        said[from + 9..from + to].to_owned()
+    }
+
+    #[test]
+    fn a_time_before_the_log_start_leads_to_the_first_record_left() {
+        let mut shard = cold_shard(&[]);
+        assert_eq!(found(&mut shard, 15), "offset: 2, timestamp: 20");
+        shard.ask(0, &Query::DeleteRecords { offset: 57 });
+        assert!(shard.settle().contains("LogStart"));
+        assert_eq!(found(&mut shard, 15), "offset: 57, timestamp: 570");
+        assert_eq!(found(&mut shard, 571), "offset: 58, timestamp: 580");
+        assert_eq!(found(&mut shard, 2000), "offset: -1, timestamp: -1");
+    }
+
+    /// The index knows the time only of records that are gone: the rest is searched.
+    #[test]
+    fn the_search_goes_on_when_the_record_the_index_knows_of_is_gone() {
+        let mut shard = TestShard::new(StoreConfig {
+            tail_cache_bytes: 512 << 10,
+            ..StoreConfig::default()
+        });
+        shard.create_topic(1, &[("segment.bytes", "262144")]);
+        shard.append(0, &[90_000], 1000);
+        for at in 1..2000 {
+            let timestamp = if at == 1500 { 70_000 } else { at };
+            shard.append(0, &[timestamp], 1000);
+        }
+        let largest = |shard: &mut TestShard| found(shard, MAX_TIMESTAMP);
+        assert_eq!(found(&mut shard, 60_000), "offset: 0, timestamp: 90000");
+        assert_eq!(largest(&mut shard), "offset: 0, timestamp: 90000");
+        shard.ask(0, &Query::DeleteRecords { offset: 1 });
+        assert!(shard.settle().contains("LogStart"));
+        assert_eq!(found(&mut shard, 60_000), "offset: 1500, timestamp: 70000");
+        assert_eq!(largest(&mut shard), "offset: 1500, timestamp: 70000");
+        assert_eq!(found(&mut shard, 1999), "offset: 1500, timestamp: 70000");
+        shard.ask(0, &Query::DeleteRecords { offset: 1501 });
+        assert!(shard.settle().contains("LogStart"));
+        assert_eq!(found(&mut shard, 1999), "offset: 1999, timestamp: 1999");
+        assert_eq!(largest(&mut shard), "offset: 1999, timestamp: 1999");
+    }
+
+    /// The index already knows of records that are not durable yet.
+    #[test]
+    fn the_largest_time_is_that_of_a_durable_record() {
+        let mut shard = cold_shard(&[]);
+        let log = shard.log(0);
+        let batch = crate::test_shard::batch(&[9000], 10);
+        let header = highwater_base::BatchHeader::parse(&batch).expect("valid");
+        let now = shard.now;
+        let appended = shard.shard.store.append(log, now, &header, &batch, None);
+        appended.expect("room");
+        let mut said = shard.ask(0, &by_time(MAX_TIMESTAMP));
+        while !said.contains("QueryDone") {
+            let is_read = |it: &highwater_base::disk::DiskRequest| {
+                matches!(
+                    it.operation,
+                    highwater_base::disk::DiskOperation::Read { .. }
+                )
+            };
+            let at = shard.pending.iter().position(is_read).expect("it reads");
+            let read = shard.pending.remove(at).expect("it is there");
+            shard.pending.push_front(read);
+            said = shard.execute(None);
+        }
+        assert!(said.contains("offset: 199, timestamp: 1990"), "{said}");
+    }
+
+    /// A mailbox is bounded, and so is what one request may make of it.
+    #[test]
+    fn the_answers_of_a_turn_are_one_message() {
+        let mut shard = TestShard::new(StoreConfig::default());
+        shard.create_topic(2, &[]);
+        for _ in 0..10 {
+            shard.append(0, &[1], 10);
+        }
+        let delete = |offset| (0, Query::DeleteRecords { offset });
+        let queries: Vec<_> = (0..5000).map(|at| delete(at % 9)).collect();
+        let mut said = shard.ask_all(&queries);
+        said.push_str(&shard.settle());
+        let messages = said.matches("QueryDone").count();
+        assert!(messages <= 2, "{messages} messages");
+        assert_eq!(said.matches("LogStart").count(), 5000);
     }
 }

@@ -30,7 +30,7 @@ use crate::metadata_log::{MetadataLeader, PendingChange};
 use crate::partition_table::PartitionTable;
 use crate::produce::{PendingProduce, ProduceWaiter};
 use crate::producer_ids::ProducerIds;
-use crate::query::{Gather, PendingLookup, PendingTrim, QueryOrigin};
+use crate::query::{Gather, PendingLookup, PendingTrim, QueryAnswers};
 use crate::slab::{Key, Slab};
 use highwater_wire::ApiKey;
 
@@ -138,6 +138,7 @@ pub struct Shard {
     pub(crate) answer_spares: Vec<Vec<SendPiece>>,
     pub(crate) gathers: Slab<Gather>,
     pub(crate) lookups: Slab<PendingLookup>,
+    pub(crate) query_answers: QueryAnswers,
     pub(crate) changes: Slab<PendingChange>,
     pub(crate) producer_ids: ProducerIds,
     pub(crate) next_session_id: i32,
@@ -199,6 +200,7 @@ impl Shard {
             answer_spares: Vec::new(),
             gathers: Slab::default(),
             lookups: Slab::default(),
+            query_answers: QueryAnswers::default(),
             changes: Slab::default(),
             producer_ids: ProducerIds::default(),
             next_session_id: 0,
@@ -316,6 +318,7 @@ impl Shard {
                     .map_err(|error| *error);
                 self.lookup_read(lookup, bytes, out);
             }
+            StoreEvent::Located { log } => self.wake_fetches(log, out),
             StoreEvent::LogStart { log, offset } => {
                 self.log_start_moved(log, offset, out);
                 self.wake_fetches(log, out);
@@ -448,29 +451,16 @@ impl Shard {
             } => {
                 self.fetch_for(from, ticket, &parts, bytes_max, watch_below, out);
             }
-            Message::FetchData { ticket, results } => self.fetch_data(now, ticket, results, out),
+            Message::FetchData { ticket, results } => {
+                self.fetch_data(now, from, ticket, results, out);
+            }
             Message::FetchWake { ticket } => self.woken_fetches.push(Key::from_ticket(ticket)),
             Message::FetchUnwatch { ticket } => self.fetch_unwatch(from, ticket),
-            Message::Query {
-                ticket,
-                index,
-                topic_id,
-                partition,
-                query,
-            } => {
-                let origin = QueryOrigin::Core {
-                    core: from,
-                    ticket,
-                    index,
-                };
-                self.query_for(now, origin, topic_id, partition, &query, out);
-            }
-            Message::QueryDone {
-                ticket,
-                index,
-                result,
-            } => {
-                self.query_done(Key::from_ticket(ticket), index, result, out);
+            Message::Query { ticket, parts } => self.queries_for(from, ticket, &parts, out),
+            Message::QueryDone { ticket, results } => {
+                for (index, result) in results {
+                    self.query_done(Key::from_ticket(ticket), index, result, out);
+                }
             }
             Message::CountersAsk => {
                 let counters = self.tell_counters();
@@ -601,6 +591,7 @@ impl Service for Shard {
 
     fn end_turn(&mut self, now: Now, out: &mut Outbox<Message>) {
         self.run_woken_fetches(now, out);
+        self.send_query_answers(out);
         self.store.end_turn(now, out.disk());
         if !self.moving.is_empty() {
             self.move_connections(out);

@@ -16,8 +16,8 @@ const UNPACKED_BYTES_MAX: usize = 256 * 1024 * 1024;
 pub enum Wanted {
     /// The first record with this timestamp or a later one.
     AtOrAfter(Timestamp),
-    /// The first record with the largest timestamp.
-    Largest,
+    /// The first record with the largest timestamp; the log knows of this one.
+    Largest(Timestamp),
 }
 
 /// The record found.
@@ -28,41 +28,107 @@ pub struct Found {
     pub leader_epoch: i32,
 }
 
-/// Searches whole batches in `bytes` for the record, within `log_start..high_watermark`.
-#[must_use]
-pub fn search(
-    mut bytes: &[u8],
+/// The bytes that were read are not the batches they should be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the segment is damaged")]
+pub struct Damaged;
+
+/// A search through runs of batches, in log order.
+#[derive(Clone, Copy, Debug)]
+pub struct TimeSearch {
     wanted: Wanted,
-    log_start: Offset,
-    high_watermark: Offset,
-) -> Option<Found> {
-    let mut best: Option<Found> = None;
-    while let Ok(header) = BatchHeader::parse(bytes) {
-        let Some(batch) = bytes.get(..header.total_bytes()) else {
-            break;
-        };
-        bytes = &bytes[header.total_bytes()..];
-        if header.base_offset >= high_watermark.0 {
-            break;
-        }
-        if header.last_offset() < log_start {
-            continue;
-        }
-        match wanted {
-            Wanted::AtOrAfter(timestamp) if header.max_timestamp < timestamp => {}
-            Wanted::AtOrAfter(timestamp) => {
-                let found = within(&header, batch, |at| at >= timestamp, log_start);
-                if found.is_some() {
-                    return found;
-                }
-            }
-            Wanted::Largest if best.is_some_and(|best| best.timestamp >= header.max_timestamp) => {}
-            Wanted::Largest => {
-                best = within(&header, batch, |at| at >= header.max_timestamp, log_start).or(best);
-            }
+    /// Where the next run begins, or earlier.
+    pub from: Offset,
+    found: Option<Found>,
+    restarted: bool,
+}
+
+impl TimeSearch {
+    #[must_use]
+    pub fn new(wanted: Wanted) -> TimeSearch {
+        TimeSearch {
+            wanted,
+            from: Offset::ZERO,
+            found: None,
+            restarted: false,
         }
     }
-    best
+
+    /// What a record must have to be of interest.
+    #[must_use]
+    pub fn timestamp(&self) -> Timestamp {
+        match (self.wanted, self.found) {
+            (Wanted::AtOrAfter(timestamp), _) => timestamp,
+            (Wanted::Largest(_), Some(found)) => found.timestamp.saturating_add(1),
+            (Wanted::Largest(_), None) if self.restarted => 0,
+            (Wanted::Largest(known), None) => known,
+        }
+    }
+
+    /// Searches whole batches within `log_start..high_watermark`.
+    ///
+    /// # Errors
+    /// Bytes that are no batches from where the search stands on.
+    pub fn visit(
+        &mut self,
+        mut bytes: &[u8],
+        log_start: Offset,
+        high_watermark: Offset,
+    ) -> Result<(), Damaged> {
+        let before = self.from;
+        while self.from < high_watermark
+            && !self.is_found()
+            && let Ok(header) = BatchHeader::parse(bytes)
+        {
+            let Some(batch) = bytes.get(..header.total_bytes()) else {
+                break;
+            };
+            bytes = &bytes[header.total_bytes()..];
+            self.from = self.from.max(header.next_offset());
+            if header.base_offset >= high_watermark.0 || header.last_offset() < log_start {
+                continue;
+            }
+            let least = self.timestamp();
+            if header.max_timestamp < least {
+                continue;
+            }
+            let least = match self.wanted {
+                Wanted::AtOrAfter(_) => least,
+                Wanted::Largest(_) => header.max_timestamp,
+            };
+            let found = within(&header, batch, |at| at >= least, log_start);
+            self.found = found.or(self.found);
+        }
+        match self.from > before {
+            true => Ok(()),
+            false => Err(Damaged),
+        }
+    }
+
+    /// Whether nothing better can come.
+    #[must_use]
+    pub fn is_found(&self) -> bool {
+        matches!(self.wanted, Wanted::AtOrAfter(_)) && self.found.is_some()
+    }
+
+    /// Nothing of interest is left up to the end. Whether to begin again: the record with the
+    /// largest timestamp the log knows of is gone, so that a smaller one is the largest.
+    pub fn begin_again(&mut self) -> bool {
+        let Wanted::Largest(known) = self.wanted else {
+            return false;
+        };
+        let complete = self.found.is_some_and(|found| found.timestamp >= known);
+        if complete || std::mem::replace(&mut self.restarted, true) {
+            return false;
+        }
+        self.from = Offset::ZERO;
+        true
+    }
+
+    #[must_use]
+    pub fn found(&self) -> Option<Found> {
+        self.found
+    }
 }
 
 fn within(

@@ -82,7 +82,7 @@ impl Store {
     }
 
     /// Finds out which readers are done.
-    fn sweep_lent(&mut self) {
+    pub(crate) fn sweep_lent(&mut self) {
         self.reclaim_detached();
         let mut at = 0;
         while at < self.lent.in_tails.len() {

@@ -95,6 +95,12 @@ impl GroupCommit {
         self.dirty.retain(|entry| *entry != log);
     }
 
+    pub fn retain_waiting(&mut self, keeps: impl Fn(&LogId) -> bool) {
+        for group in &mut self.groups {
+            group.waiting.retain(|(log, _)| keeps(log));
+        }
+    }
+
     fn free_group(&self) -> Option<usize> {
         self.groups
             .iter()
@@ -121,9 +127,12 @@ impl Store {
         if self.failed {
             return;
         }
+        self.free_dropped_ids();
         self.issue_writes(now, disk);
+        self.flush_log_starts(disk);
         self.flush_ledger_if_due(now, disk);
         self.start_zeroing(disk);
+        self.issue_locates(disk);
     }
 
     /// Sends out what is dirty, as far as a group is free.

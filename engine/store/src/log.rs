@@ -12,11 +12,12 @@ use std::rc::Rc;
 use highwater_base::{AlignedBuffer, Epoch, Offset, PartitionIndex, Timestamp, TopicId};
 
 use crate::PartitionKey;
+use crate::locate::KnownPositions;
 use crate::producer_state::ProducerTable;
 use crate::segment::{FileState, Segment, SegmentFile, partition_directory};
 use crate::tail::Tail;
 
-/// A log within one store; never reused while the process lives.
+/// A log within one store. It may be another log's some time after this one was dropped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct LogId(pub u32);
 
@@ -150,6 +151,8 @@ pub(crate) struct Log {
     pub size_quartered: u8,
     /// A sealed segment's sidecar and final size are still to be settled.
     pub has_unsettled: bool,
+    /// Positions of batches that the index does not have and readers go on at.
+    pub positions: KnownPositions,
     /// The next append begins a new segment.
     pub roll_next: bool,
     /// Segments whose file still has its `prepared-{n}` name.
@@ -158,6 +161,8 @@ pub(crate) struct Log {
     pub renaming: bool,
     /// A log start on its way into the ledger.
     pub pending_log_start: Option<Offset>,
+    /// In the store's list of log starts to flush.
+    pub log_start_recorded: bool,
     /// Changed since it was recovered from a checkpoint or created.
     pub last_append_ms: Timestamp,
 }
@@ -280,6 +285,7 @@ impl Log {
         size_of::<Log>()
             + self.segments.capacity() * size_of::<Segment>()
             + indexes
+            + self.positions.memory_bytes()
             + self.epochs.capacity() * size_of::<(Epoch, Offset)>()
             + self.tail.buffers.capacity() * size_of::<crate::tail::TailBuffer>()
             + self.holes.capacity() * size_of::<Hole>()

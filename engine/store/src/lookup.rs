@@ -2,14 +2,20 @@
 //! bound the bytes in which the first fitting batch lies; the host decodes those.
 
 use highwater_base::disk::{DiskError, DiskOperation, DiskRequest};
-use highwater_base::{BufferSlice, Timestamp};
+use highwater_base::{BufferSlice, Offset, Timestamp};
 
+use crate::locate::Locates;
 use crate::log::{Log, LogId};
-use crate::segment::{block_ceil, block_floor};
+use crate::segment::{Segment, block_ceil, block_floor};
 use crate::store::{Store, StoreEvent, token, token_kind};
 
 /// Lookup reads under way at once; further ones answer with [`Lookup::Busy`].
 pub const LOOKUPS_IN_FLIGHT_MAX: usize = 64;
+
+/// Bytes read at once where the index does not help; with the blocks around them a power of two.
+const SCAN_BYTES: u64 = 248 << 10;
+/// The same in a small cache: this share of it.
+const SCAN_SHARES: usize = 64;
 
 /// Where a lookup stands.
 #[derive(Clone, Debug)]
@@ -36,44 +42,46 @@ struct PendingRead {
 #[derive(Debug, Default)]
 pub(crate) struct Lookups {
     slots: Vec<Option<PendingRead>>,
+    pub locates: Locates,
 }
 
 impl Lookups {
     pub fn is_idle(&self) -> bool {
-        self.slots.iter().all(Option::is_none)
+        self.slots.iter().all(Option::is_none) && self.locates.is_idle()
     }
 }
 
 impl Store {
-    /// The bytes among which the first batch with a timestamp of at least `timestamp` lies. They
-    /// may hold no such batch: then none is visible yet.
+    /// The bytes among which the first batch from `from` on with a timestamp of at least
+    /// `timestamp` lies. They may hold no such batch, when what the index knows of lies before
+    /// `from`, before the log start or beyond the high-water mark: then the caller goes on from the
+    /// offset behind them.
     pub fn find_timestamp(
         &mut self,
         log: LogId,
         timestamp: Timestamp,
+        from: Offset,
         lookup: u64,
         disk: &mut Vec<DiskRequest>,
     ) -> Lookup {
-        let range = self.log(log).timestamp_range(timestamp);
+        let scan_bytes = SCAN_BYTES.min((self.config.tail_cache_bytes / SCAN_SHARES) as u64);
+        let state = self.log(log);
+        let range = state.timestamp_range(timestamp, from, scan_bytes);
         match range {
             Some(range) => self.fetch_range(log, range, lookup, disk),
             None => Lookup::Empty,
         }
     }
 
-    /// The bytes among which the first batch with the largest timestamp of the log lies.
-    pub fn find_max_timestamp(
-        &mut self,
-        log: LogId,
-        lookup: u64,
-        disk: &mut Vec<DiskRequest>,
-    ) -> Lookup {
+    /// The largest timestamp the log is known to have in front of the high-water mark, -1 when it
+    /// knows of none. Records between the last index entry and the mark may have a larger one, and
+    /// the one that has it may lie below the log start.
+    #[must_use]
+    pub fn largest_timestamp(&self, log: LogId) -> Timestamp {
         let state = self.log(log);
         let segments = state.segments.iter();
-        match segments.map(|segment| segment.max_timestamp).max() {
-            Some(timestamp) => self.find_timestamp(log, timestamp, lookup, disk),
-            None => Lookup::Empty,
-        }
+        let largest = segments.map(|segment| state.largest_in(segment)).max();
+        largest.unwrap_or(-1)
     }
 
     fn fetch_range(
@@ -166,28 +174,60 @@ impl Store {
 }
 
 struct TimestampRange {
-    segment_base: highwater_base::Offset,
+    segment_base: Offset,
     file: highwater_base::disk::FileId,
     from: u64,
     to: u64,
 }
 
 impl Log {
-    fn timestamp_range(&self, timestamp: Timestamp) -> Option<TimestampRange> {
+    fn largest_in(&self, segment: &Segment) -> Timestamp {
         let durable = self.durable.offset;
-        let segment = self.segments.iter().find(|segment| {
-            segment.max_timestamp >= timestamp && segment.next_offset > self.log_start
-        })?;
+        if segment.next_offset <= self.log_start {
+            return -1;
+        }
+        if segment.next_offset <= durable {
+            return segment.max_timestamp;
+        }
+        let visible = segment.index.floor_offset(segment.base_offset, durable);
+        visible.map_or(-1, |at| segment.index.entries()[at].max_timestamp_before)
+    }
+
+    fn timestamp_range(
+        &self,
+        timestamp: Timestamp,
+        from: Offset,
+        scan_bytes: u64,
+    ) -> Option<TimestampRange> {
+        let durable = self.durable.offset;
+        let from = from.max(self.log_start);
+        // Nothing is found in a hole; what is behind it begins with an index entry.
+        let in_hole = self
+            .holes
+            .iter()
+            .find(|hole| hole.from <= from.0 && from.0 < hole.to);
+        let from = in_hole.map_or(from, |hole| Offset(hole.to));
+        let segment = self
+            .segments
+            .iter()
+            .find(|segment| segment.max_timestamp >= timestamp && segment.next_offset > from)?;
         if segment.base_offset >= durable {
             return None;
         }
         let entries = segment.index.entries();
-        let found = segment.index.floor_timestamp(timestamp).unwrap_or(0);
+        let by_time = segment.index.floor_timestamp(timestamp);
+        let by_offset = segment.index.floor_offset(segment.base_offset, from);
+        let found = by_time.max(by_offset).unwrap_or(0);
         let entry = entries.get(found)?;
         let from = u64::from(entry.position);
         let offset = segment.base_offset.plus(i64::from(entry.relative_offset));
         let bound = self.segment_bound(segment, offset);
-        let next = entries.get(found + 1);
+        let after = match by_offset > by_time {
+            // The index says nothing about what comes first from here on.
+            true => segment.index.floor_position(from + scan_bytes),
+            false => None,
+        };
+        let next = entries.get(after.unwrap_or(0).max(found + 1));
         let to = next.map_or(bound.0, |entry| u64::from(entry.position).min(bound.0));
         (from < to).then_some(TimestampRange {
             segment_base: segment.base_offset,

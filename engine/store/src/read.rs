@@ -1,12 +1,13 @@
 //! Reading: pieces of whole batches below the durable end, from memory where the tail still holds
 //! them, else as ranges of a segment file.
 //!
-//! A memory piece begins and ends exactly at the batches asked for: their headers are walked from
-//! the nearest index entry. A file piece begins and ends at index entries, so it may begin up to
-//! one index interval early; it continues exactly where a piece before it ended. No piece crosses a
-//! hole, the start of the log (except by that early begin) or the durable end.
+//! The first piece begins with the batch that holds the offset asked for: clients tell by the
+//! first batch where they are, and not all of them skip earlier ones. In memory the headers are
+//! walked from the nearest index entry. In a file the position must be known; when it is not,
+//! `locate` finds it and the read is tried again. A memory piece ends at any batch, a file piece at
+//! an index entry. No piece crosses a hole or the durable end.
 
-use highwater_base::disk::FileId;
+use highwater_base::disk::{DiskError, FileId};
 use highwater_base::{BufferSlice, Offset};
 
 use crate::log::{Log, LogId};
@@ -49,10 +50,27 @@ pub enum ReadError {
     /// The batches from `from` up to `to` are lost or corrupt.
     #[error("the log is damaged from offset {from} to {to}")]
     Hole { from: Offset, to: Offset },
+    /// Where the offset lies in its segment is being looked up: read again on
+    /// [`crate::StoreEvent::Located`].
+    #[error("the position of the offset is being looked up")]
+    Locating,
+    /// That look-up failed.
+    #[error("the position of offset {offset} could not be found: {error}")]
+    Unreadable { offset: Offset, error: DiskError },
 }
 
 /// A batch boundary: a file position and the offset that starts there.
 type Boundary = (u64, Offset);
+
+/// A piece, its bytes and the boundary it ends at.
+type Piece = (ReadPiece, u64, Boundary);
+
+/// Why a file piece cannot begin.
+enum PositionUnknown {
+    /// Nobody has looked.
+    NotLooked,
+    Failed(DiskError),
+}
 
 /// Where the read stands.
 struct Cursor {
@@ -119,7 +137,11 @@ impl Store {
         let end = self.log(log).readable_end(offset);
         while cursor.offset < end && (cursor.budget > 0 || cursor.must_progress) {
             let from_memory = memory && self.lend(log, cursor.offset);
-            let piece = self.log(log).next_piece(&cursor, from_memory);
+            let piece = match self.log(log).next_piece(&cursor, from_memory) {
+                Ok(piece) => piece,
+                Err(_) if bytes > 0 => None,
+                Err(unknown) => return Err(self.find_position(log, offset, &unknown)),
+            };
             let Some((piece, len, next)) = piece else {
                 break;
             };
@@ -133,12 +155,34 @@ impl Store {
         }
         let state = self.log_mut(log);
         state.was_used = true;
+        if let Some(position) = cursor.position {
+            state.note_end(offset, cursor.offset, position);
+        }
         Ok(ReadOutcome {
             bytes: bytes as usize,
             next_offset: cursor.offset,
             high_watermark: state.durable.offset,
             log_start: state.log_start,
         })
+    }
+
+    /// Has the position looked up, unless that failed just now.
+    fn find_position(
+        &mut self,
+        log: LogId,
+        offset: Offset,
+        unknown: &PositionUnknown,
+    ) -> ReadError {
+        match *unknown {
+            PositionUnknown::NotLooked => {
+                self.locate(log, offset);
+                ReadError::Locating
+            }
+            PositionUnknown::Failed(error) => {
+                self.log_mut(log).forget_position(offset);
+                ReadError::Unreadable { offset, error }
+            }
+        }
     }
 }
 
@@ -184,63 +228,81 @@ impl Log {
         at.copied().unwrap_or(bound)
     }
 
-    /// The next piece, its bytes and the boundary it ends at.
-    fn next_piece(&self, cursor: &Cursor, from_memory: bool) -> Option<(ReadPiece, u64, Boundary)> {
-        let segment = &self.segments[self.segment_of(cursor.offset)?];
+    /// The next piece, if there is one.
+    fn next_piece(
+        &self,
+        cursor: &Cursor,
+        from_memory: bool,
+    ) -> Result<Option<Piece>, PositionUnknown> {
+        let Some(segment) = self.segment_of(cursor.offset) else {
+            return Ok(None);
+        };
+        let segment = &self.segments[segment];
         let bound = self.segment_bound(segment, cursor.offset);
         if cursor.offset >= bound.1 {
-            return None;
+            return Ok(None);
         }
         // A position is only good within its segment.
         let position = match cursor.offset == segment.base_offset {
             true => Some(HEADER_BLOCK_BYTES),
             false => cursor.position,
         };
-        match self.tail.find(cursor.offset) {
-            Some(tail) if from_memory => memory_piece(segment, tail, cursor, position, bound),
-            // Too much memory is lent: the file has it as well.
-            Some(_) => file_piece(segment, cursor, position, bound),
-            None => {
-                let cached = self.tail.first_from(segment.base_offset, cursor.offset);
-                let bound = cached.map_or(bound, |tail| {
-                    bound.min((tail.first_position, tail.first_offset))
-                });
-                file_piece(segment, cursor, position, bound)
-            }
+        if let Some(tail) = self.tail.find(cursor.offset) {
+            let start = position.unwrap_or_else(|| position_in(tail, segment, cursor.offset));
+            return Ok(match from_memory {
+                true => memory_piece(segment, tail, cursor, start, bound),
+                // Too much memory is lent: the file has it as well.
+                false => file_piece(segment, cursor, start, bound),
+            });
         }
+        let start = match position {
+            Some(position) => position,
+            None => match self.known_position(segment, cursor.offset) {
+                Some(Ok(position)) => position,
+                Some(Err(error)) => return Err(PositionUnknown::Failed(error)),
+                None => return Err(PositionUnknown::NotLooked),
+            },
+        };
+        let cached = self.tail.first_from(segment.base_offset, cursor.offset);
+        let bound = cached.map_or(bound, |tail| {
+            bound.min((tail.first_position, tail.first_offset))
+        });
+        Ok(file_piece(segment, cursor, start, bound))
     }
+}
+
+/// Position of the index entry, or else of the buffer's first batch.
+fn nearest(segment: &Segment, tail: &TailBuffer, entry: Option<usize>) -> u64 {
+    let indexed = entry.map_or(0, |at| u64::from(segment.index.entries()[at].position));
+    indexed.max(tail.first_position)
+}
+
+/// Where the batch that holds `offset`, which is in this buffer, begins in the file.
+fn position_in(tail: &TailBuffer, segment: &Segment, offset: Offset) -> u64 {
+    let entry = segment.index.floor_offset(segment.base_offset, offset);
+    let mut start = nearest(segment, tail, entry);
+    let mut header = tail.header_at(start);
+    while header.next_offset() <= offset {
+        start += header.total_bytes() as u64;
+        header = tail.header_at(start);
+    }
+    start
 }
 
 fn memory_piece(
     segment: &Segment,
     tail: &TailBuffer,
     cursor: &Cursor,
-    position: Option<u64>,
+    start: u64,
     bound: Boundary,
-) -> Option<(ReadPiece, u64, Boundary)> {
+) -> Option<Piece> {
     let bound = bound.min((tail.end_position(), tail.end_offset));
-    let nearest = |entry: Option<usize>| match entry {
-        Some(at) => u64::from(segment.index.entries()[at].position).max(tail.first_position),
-        None => tail.first_position,
-    };
-    let mut start = position.unwrap_or_else(|| {
-        nearest(
-            segment
-                .index
-                .floor_offset(segment.base_offset, cursor.offset),
-        )
-    });
-    let mut header = tail.header_at(start);
-    while header.next_offset() <= cursor.offset {
-        start += header.total_bytes() as u64;
-        header = tail.header_at(start);
-    }
     let end = if bound.0 <= start + cursor.budget {
         bound
     } else {
         let target = start + cursor.budget;
         let entry = segment.index.floor_position(target);
-        let mut at = nearest(entry).max(start);
+        let mut at = nearest(segment, tail, entry).max(start);
         let mut next_offset = None;
         while at < bound.0 {
             let header = tail.header_at(at);
@@ -262,19 +324,8 @@ fn memory_piece(
     Some((ReadPiece::Memory(slice), len, end))
 }
 
-fn file_piece(
-    segment: &Segment,
-    cursor: &Cursor,
-    position: Option<u64>,
-    bound: Boundary,
-) -> Option<(ReadPiece, u64, Boundary)> {
+fn file_piece(segment: &Segment, cursor: &Cursor, start: u64, bound: Boundary) -> Option<Piece> {
     let entries = segment.index.entries();
-    let start = position.unwrap_or_else(|| {
-        let entry = segment
-            .index
-            .floor_offset(segment.base_offset, cursor.offset);
-        entry.map_or(HEADER_BLOCK_BYTES, |at| u64::from(entries[at].position))
-    });
     let boundary = |at: usize| {
         let entry = &entries[at];
         let offset = segment.base_offset.plus(i64::from(entry.relative_offset));

@@ -4,6 +4,8 @@
 //! the two leaves a segment that recovery removes, never a log that seems to lack its front. The
 //! active segment goes by age only after it was rolled.
 
+use std::collections::VecDeque;
+
 use highwater_base::disk::DiskRequest;
 use highwater_base::{Now, Offset};
 
@@ -23,28 +25,28 @@ const LOGS_PER_TICK_MAX: usize = 256;
 #[derive(Debug, Default)]
 pub(crate) struct LogStarts {
     recorded: Vec<LogId>,
-    flushing: Vec<(LedgerFlush, LogId)>,
+    flushing: VecDeque<(LedgerFlush, LogId, Offset)>,
 }
 
 impl LogStarts {
     pub fn is_idle(&self) -> bool {
         self.recorded.is_empty() && self.flushing.is_empty()
     }
+
+    pub fn retain(&mut self, keeps: impl Fn(&LogId) -> bool) {
+        self.recorded.retain(&keeps);
+        self.flushing.retain(|(_, log, _)| keeps(log));
+    }
 }
 
 impl Store {
     /// DeleteRecords: the log starts at `offset` from now on. [`StoreEvent::LogStart`] follows when
     /// that is durable; then whole segments below it go. An offset below the log start changes
-    /// nothing and is confirmed all the same.
+    /// nothing and is confirmed all the same. What is deleted in one turn shares a flush.
     ///
     /// # Errors
     /// `OutOfRange` above the high-water mark.
-    pub fn delete_records(
-        &mut self,
-        log: LogId,
-        offset: Offset,
-        disk: &mut Vec<DiskRequest>,
-    ) -> Result<(), ReadError> {
+    pub fn delete_records(&mut self, log: LogId, offset: Offset) -> Result<(), ReadError> {
         let state = self.log(log);
         if offset > state.durable.offset {
             return Err(ReadError::OutOfRange {
@@ -52,8 +54,12 @@ impl Store {
                 high_watermark: state.durable.offset,
             });
         }
-        self.move_log_start(log, offset);
-        self.flush_log_starts(disk);
+        if state
+            .pending_log_start
+            .is_none_or(|pending| offset > pending)
+        {
+            self.move_log_start(log, offset);
+        }
         Ok(())
     }
 
@@ -75,6 +81,7 @@ impl Store {
         self.issue_writes(now, disk);
         self.flush_ledger_if_due(now, disk);
         self.start_zeroing(disk);
+        self.issue_locates(disk);
         self.step_shutdown(disk, events);
     }
 
@@ -137,40 +144,45 @@ impl Store {
         let offset = offset.max(current);
         state.pending_log_start = Some(offset);
         let key = state.key;
+        let is_recorded = std::mem::replace(&mut state.log_start_recorded, true);
         self.ledger.record(Mark::LogStart { key, offset });
-        self.log_starts.recorded.push(log);
+        if !is_recorded {
+            self.log_starts.recorded.push(log);
+        }
     }
 
-    fn flush_log_starts(&mut self, disk: &mut Vec<DiskRequest>) {
+    /// One durable flush for all log starts recorded since the last one.
+    pub(crate) fn flush_log_starts(&mut self, disk: &mut Vec<DiskRequest>) {
         if self.log_starts.recorded.is_empty() {
             return;
         }
         let flush = self.ledger.flush(true, disk);
-        let recorded = std::mem::take(&mut self.log_starts.recorded);
-        let flushing = recorded.into_iter().map(|log| (flush, log));
-        self.log_starts.flushing.extend(flushing);
+        let mut recorded = std::mem::take(&mut self.log_starts.recorded);
+        for log in recorded.drain(..) {
+            let Some(state) = self.live_log(log) else {
+                continue;
+            };
+            state.log_start_recorded = false;
+            if let Some(offset) = state.pending_log_start {
+                self.log_starts.flushing.push_back((flush, log, offset));
+            }
+        }
+        self.log_starts.recorded = recorded;
     }
 
     /// Log starts recorded before `flush` are durable: whole segments below them go.
     pub(crate) fn log_starts_flushed(&mut self, flush: LedgerFlush, events: &mut Vec<StoreEvent>) {
-        while let Some(&(awaited, log)) = self.log_starts.flushing.first() {
+        while let Some(&(awaited, log, offset)) = self.log_starts.flushing.front() {
             if awaited.0 > flush.0 {
                 return;
             }
-            self.log_starts.flushing.remove(0);
+            self.log_starts.flushing.pop_front();
             let Some(state) = self.live_log(log) else {
                 continue;
             };
-            let Some(offset) = state.pending_log_start else {
-                continue;
-            };
-            let still_waits = |entry: &(LedgerFlush, LogId)| entry.1 == log;
-            if self.log_starts.flushing.iter().any(still_waits) {
-                // A later, larger one is on its way: both are confirmed by that.
-                continue;
+            if state.pending_log_start == Some(offset) {
+                state.pending_log_start = None;
             }
-            let state = self.log_mut(log);
-            state.pending_log_start = None;
             state.log_start = offset;
             events.push(StoreEvent::LogStart { log, offset });
             self.remove_below_start(log);

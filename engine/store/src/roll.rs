@@ -30,8 +30,11 @@ const PREPARE_ROOM_BYTES: u64 = 4 << 20;
 const PREPARE_DATA_BYTES_MIN: u64 = 16 << 10;
 /// How long a full disk is left alone.
 pub(crate) const FULL_DISK_RETRY_MS: u64 = 500;
-/// Logs that try again at once after a full disk.
+/// Logs that try again at once after a full disk: little is lost when there is no room yet, and each
+/// that finds room lets the next one try.
 const FULL_DISK_RETRIES_MAX: usize = 8;
+/// Waiting logs looked at to find one that can try.
+const FULL_DISK_LOOKS_MAX: usize = 64;
 /// Times a segment's size is quartered at most when there is no room for a larger one.
 const SIZE_QUARTERED_MAX: u8 = 8;
 
@@ -229,9 +232,12 @@ impl Store {
                 if let Some(prepared) = &mut state.prepared {
                     prepared.state = FileState::Ready;
                 }
-                state.disk_full = false;
+                let waited = std::mem::replace(&mut state.disk_full, false);
                 self.found_room(log);
                 self.queue_zeroing(log);
+                if waited {
+                    self.retry_full_logs(1);
+                }
             }
             (Ok(_), None) => {
                 if let Some(segment) = state.segment_being_prepared() {
@@ -322,7 +328,14 @@ impl Store {
             return;
         }
         self.retry_full_at_ns = now.plus_ms(FULL_DISK_RETRY_MS);
-        for _ in 0..self.full_logs.len().min(FULL_DISK_RETRIES_MAX) {
+        self.retry_full_logs(FULL_DISK_RETRIES_MAX);
+    }
+
+    fn retry_full_logs(&mut self, mut tries: usize) {
+        for _ in 0..self.full_logs.len().min(FULL_DISK_LOOKS_MAX) {
+            if tries == 0 {
+                return;
+            }
             let Some(log) = self.full_logs.pop_front() else {
                 return;
             };
@@ -340,7 +353,10 @@ impl Store {
                         self.full_logs.push_back(log);
                     }
                 }
-                Some(_) => self.create_prepared(log),
+                Some(_) => {
+                    tries -= 1;
+                    self.create_prepared(log);
+                }
             }
         }
     }

@@ -21,7 +21,9 @@ use highwater_base::{
 
 use crate::cache::Lent;
 use crate::checkpoint::CheckpointImage;
+use crate::dropped::Dropped;
 use crate::group_commit::GroupCommit;
+use crate::locate::KnownPositions;
 use crate::log::{DurableEnd, Log, LogConfig, LogId, PartitionSpec};
 use crate::lookup::Lookups;
 use crate::retention::LogStarts;
@@ -145,6 +147,8 @@ pub enum StoreEvent {
         lookup: u64,
         result: Result<BufferSlice, DiskError>,
     },
+    /// A read that met [`crate::ReadError::Locating`] in this log may be tried again.
+    Located { log: LogId },
     /// A new log start is durable.
     LogStart { log: LogId, offset: Offset },
     /// The clean stop is complete.
@@ -162,22 +166,33 @@ pub(crate) mod token_kind {
     pub const LOAD: u64 = 0x05;
     pub const LOOKUP: u64 = 0x06;
     pub const RENAME: u64 = 0x07;
-    /// Sidecars, truncations, removals: only counted.
+    /// Sidecars and truncations: only counted.
     pub const BACKGROUND: u64 = 0x08;
     /// The checkpoint of a clean stop.
     pub const CHECKPOINT: u64 = 0x09;
+    pub const LOCATE: u64 = 0x0a;
+    /// Removals: only counted.
+    pub const REMOVE: u64 = 0x0b;
 }
 
 pub(crate) fn token(kind: u64, id: u32) -> DiskToken {
     DiskToken(kind << 56 | u64::from(id))
 }
 
-/// A dropped partition whose last disk operations are still under way.
-#[derive(Debug)]
-pub(crate) struct Dropping {
-    pub log: LogId,
-    pub operations: u32,
-    pub directory: String,
+/// Whether a failed operation may have taken earlier writes with it that the next barrier would
+/// acknowledge: the device reports a lost cached write to whoever writes or flushes next, be it for
+/// a file that can be done without or for a partition that is gone.
+fn may_have_lost_writes(kind: u64, error: DiskError) -> bool {
+    /// Out of file descriptors: nothing was touched.
+    const DESCRIPTORS: [i32; 2] = [23, 24];
+    const EIO: i32 = 5;
+    match (kind, error) {
+        (token_kind::LOAD | token_kind::LOOKUP | token_kind::LOCATE, _) => false,
+        // A tree that is in use or not empty is not removed, and that is all.
+        (token_kind::REMOVE, error) => error == DiskError::Io(EIO),
+        (_, DiskError::Io(errno)) => !DESCRIPTORS.contains(&errno),
+        (_, DiskError::Full | DiskError::NotFound | DiskError::Denied(_)) => false,
+    }
 }
 
 /// The logs of one core.
@@ -207,7 +222,7 @@ pub struct Store {
     pub(crate) background: Vec<DiskRequest>,
     /// Background requests under way.
     pub(crate) background_in_flight: u32,
-    pub(crate) dropping: Vec<Dropping>,
+    pub(crate) dropped: Dropped,
     pub(crate) housekeeping_at_ns: u64,
     pub(crate) housekeeping_next_log: usize,
     /// Read once, for the recoveries before the first turn; afterwards it is out of date.
@@ -250,7 +265,7 @@ impl Store {
             retry_full_at_ns: 0,
             background: Vec::new(),
             background_in_flight: 0,
-            dropping: Vec::new(),
+            dropped: Dropped::default(),
             housekeeping_at_ns: 0,
             housekeeping_next_log: 0,
             checkpoint: None,
@@ -311,15 +326,21 @@ impl Store {
             disk_full: false,
             size_quartered: 0,
             has_unsettled: false,
+            positions: KnownPositions::default(),
             roll_next: false,
             unnamed_segments: 0,
             renaming: false,
             pending_log_start: None,
+            log_start_recorded: false,
             last_append_ms: -1,
         }
     }
 
     pub(crate) fn add_log(&mut self, log: Log) -> LogId {
+        if let Some(id) = self.dropped.free_ids.pop() {
+            self.logs[id.0 as usize] = Some(Box::new(log));
+            return id;
+        }
         let id = LogId(u32::try_from(self.logs.len()).expect("fewer than 2^32 logs"));
         self.logs.push(Some(Box::new(log)));
         id
@@ -342,38 +363,6 @@ impl Store {
         state.epochs.push((epoch, state.end));
         let (key, start) = (state.key, state.end);
         self.ledger.record(Mark::Epoch { key, epoch, start });
-    }
-
-    /// Forgets the partition and removes its directory. The caller holds a durable tombstone.
-    pub fn drop_partition(&mut self, log: LogId, disk: &mut Vec<DiskRequest>) {
-        let Some(mut state) = self.logs[log.0 as usize].take() else {
-            return;
-        };
-        self.ledger.record(Mark::Dropped { key: state.key });
-        let prepared = state.prepared.iter().map(|prepared| prepared.file);
-        let files = state.segments.iter().map(|segment| segment.file.file);
-        for file in files.chain(prepared) {
-            self.detach(file);
-        }
-        while let Some(buffer) = state.tail.pop_oldest() {
-            self.release(buffer);
-        }
-        if let Some(loading) = state.loading.take() {
-            self.release(loading.window);
-            self.release(loading.interim);
-        }
-        self.group_commit.forget_dirty(log);
-        let dropping = Dropping {
-            log,
-            operations: state.operations,
-            directory: state.directory(),
-        };
-        if dropping.operations == 0 {
-            self.remove_path(dropping.directory);
-        } else {
-            self.dropping.push(dropping);
-        }
-        self.drain_background(disk);
     }
 
     /// The log behind an id. Panics when it was dropped: the host forgot its own decision.
@@ -480,9 +469,20 @@ impl Store {
         }
         let log = LogId(completion.token.0 as u32);
         let kind = completion.token.0 >> 56;
+        if let Err(error) = completion.result
+            && may_have_lost_writes(kind, error)
+        {
+            let path = self.directory_of(log);
+            return self.fail(path, error, events);
+        }
         match kind {
             token_kind::LOOKUP => {
                 self.finish_lookup(log.0, completion.result, events);
+                self.step_shutdown(disk, events);
+                return;
+            }
+            token_kind::LOCATE => {
+                self.finish_locate(log.0, completion.result, disk, events);
                 self.step_shutdown(disk, events);
                 return;
             }
@@ -502,29 +502,13 @@ impl Store {
         }
         match kind {
             token_kind::ZERO => self.zero_done(log, completion.result),
-            token_kind::BACKGROUND => self.background_in_flight -= 1,
+            token_kind::BACKGROUND | token_kind::REMOVE => self.background_in_flight -= 1,
             token_kind::WRITE => self.group_write_done(completion.token, disk),
             _ => {}
         }
         self.drain_background(disk);
         self.issue_writes(now, disk);
         self.step_shutdown(disk, events);
-    }
-
-    /// Counts down the operations of a log, and removes a dropped one after its last.
-    fn operation_done(&mut self, log: LogId) {
-        if let Some(state) = self.live_log(log) {
-            state.operations -= 1;
-            return;
-        }
-        let Some(at) = self.dropping.iter().position(|entry| entry.log == log) else {
-            return;
-        };
-        self.dropping[at].operations -= 1;
-        if self.dropping[at].operations == 0 {
-            let gone = self.dropping.swap_remove(at);
-            self.remove_path(gone.directory);
-        }
     }
 
     pub(crate) fn fail(&mut self, path: String, error: DiskError, events: &mut Vec<StoreEvent>) {
@@ -566,9 +550,13 @@ impl Store {
         if let Some(state) = self.live_log(log) {
             state.operations += 1;
         }
+        let kind = match operation {
+            DiskOperation::Remove { .. } => token_kind::REMOVE,
+            _ => token_kind::BACKGROUND,
+        };
         self.background_in_flight += 1;
         self.background.push(DiskRequest {
-            token: token(token_kind::BACKGROUND, log.0),
+            token: token(kind, log.0),
             operation,
         });
     }
@@ -577,7 +565,7 @@ impl Store {
     pub(crate) fn remove_path(&mut self, path: String) {
         self.background_in_flight += 1;
         self.background.push(DiskRequest {
-            token: token(token_kind::BACKGROUND, u32::MAX),
+            token: token(token_kind::REMOVE, u32::MAX),
             operation: DiskOperation::Remove { path },
         });
     }

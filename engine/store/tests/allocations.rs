@@ -1,4 +1,5 @@
-//! The append path allocates nothing in steady state: append, end of turn, completion, ledger.
+//! The append path allocates nothing in steady state: append, end of turn, completion, ledger, and
+//! reading at the end of the log.
 
 #![allow(unsafe_code)]
 
@@ -8,8 +9,8 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 
 use highwater_base::disk::{DiskCompletion, DiskOperation, DiskRequest};
-use highwater_base::{BatchHeader, Now};
-use highwater_store::{LogConfig, LogId, Store, StoreConfig, StoreEvent};
+use highwater_base::{BatchHeader, Now, Offset};
+use highwater_store::{LogConfig, LogId, ReadPiece, Store, StoreConfig, StoreEvent};
 use support::{Batch, World, spec, test_config};
 
 /// Counts allocations of the thread that asks for it.
@@ -61,6 +62,9 @@ struct Turns {
     events: Vec<StoreEvent>,
     /// The ledger began a new generation in this turn: a snapshot, which is not steady state.
     snapshot: bool,
+    pieces: Vec<ReadPiece>,
+    /// Where the reader of each log is.
+    read_to: Vec<Offset>,
 }
 
 impl Turns {
@@ -89,6 +93,11 @@ impl Turns {
             std::mem::swap(&mut self.requests, &mut self.next);
         }
         self.events.clear();
+        for (log, offset) in logs.iter().zip(&mut self.read_to) {
+            let read = store.read(*log, *offset, 1 << 20, true, &mut self.pieces);
+            *offset = read.expect("in range").next_offset;
+            self.pieces.clear();
+        }
     }
 }
 
@@ -109,6 +118,8 @@ fn allocations_per_thousand_turns(logs: i32) -> u64 {
         next: Vec::with_capacity(1024),
         events: Vec::with_capacity(1024),
         snapshot: false,
+        pieces: Vec::with_capacity(16),
+        read_to: vec![Offset::ZERO; logs.len()],
     };
     let mut now = world.now;
     let mut allocations = 0;

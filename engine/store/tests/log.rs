@@ -304,57 +304,6 @@ fn a_log_that_rested_reads_its_last_block_back() {
 }
 
 #[test]
-fn a_full_disk_takes_back_what_nobody_was_told_and_recovers_by_itself() {
-    let mut world = World::new(test_config());
-    let log = world.store.create(spec(0, 0, small_segments()), world.now);
-    let first = Batch::of(2, 100).by_producer(9, 0, 0);
-    world.append(log, &first).expect("room");
-    world.settle();
-    world.disk.full = true;
-    let mut sequence = 2;
-    let mut refused = None;
-    for _ in 0..300 {
-        let batch = Batch::of(1, 1000).by_producer(9, 0, sequence);
-        match world.append(log, &batch) {
-            Ok(_) => sequence += 1,
-            Err(error) => {
-                refused = Some(error);
-                break;
-            }
-        }
-        world.settle();
-    }
-    assert_eq!(refused, Some(AppendError::DiskFull));
-    let from = world.events.iter().find_map(|event| match event {
-        StoreEvent::Discarded { from, .. } => Some(*from),
-        _ => None,
-    });
-    let from = from.expect("appends were taken back");
-    assert_eq!(world.store.log_end(log), from);
-    assert_eq!(world.store.high_watermark(log), from);
-    world.disk.full = false;
-    world.pass_ms(600);
-    world.settle();
-    // The sequence stands where the log stands.
-    let next = Batch::of(1, 1000).by_producer(9, 0, from.0 as i32);
-    let done = world.append(log, &next).expect("there is room again");
-    assert_eq!(done.base_offset, from);
-    world.settle();
-    let image = world.restart(test_config(), Keep::Nothing);
-    let (log, report) = world
-        .recover(&image, spec(0, 0, small_segments()))
-        .expect("recovers");
-    assert_eq!(report.end, from.plus(1));
-    assert_eq!(
-        world
-            .consume(log, 0, 10_000)
-            .last()
-            .map(|last| last.base_offset),
-        Some(from.0)
-    );
-}
-
-#[test]
 fn duplicates_are_answered_with_the_original_offsets_after_a_crash_too() {
     for clean in [false, true] {
         let mut world = World::new(test_config());
@@ -411,17 +360,15 @@ fn delete_records_and_retention_remove_whole_segments_once_durable() {
     }
     let before = world.store.segments(log).count();
     assert!(before >= 4);
-    let mut fresh = Vec::new();
     world
         .store
-        .delete_records(log, Offset(200), &mut fresh)
+        .delete_records(log, Offset(200))
         .expect("in range");
     assert_eq!(
         world.store.log_start(log),
         Offset(0),
         "not before it is durable"
     );
-    world.pending.extend(fresh);
     world.settle();
     assert_eq!(world.store.log_start(log), Offset(200));
     assert!(world.store.segments(log).count() < before);
@@ -479,7 +426,9 @@ fn timestamps_lead_to_the_bytes_that_hold_them() {
     }
     for wanted in [0, 5, 1234, 2990] {
         let mut fresh = Vec::new();
-        let found = world.store.find_timestamp(log, wanted, 77, &mut fresh);
+        let found = world
+            .store
+            .find_timestamp(log, wanted, Offset::ZERO, 77, &mut fresh);
         let slice = match found {
             Lookup::Ready(slice) => slice,
             Lookup::Pending => {
@@ -506,7 +455,9 @@ fn timestamps_lead_to_the_bytes_that_hold_them() {
         assert_eq!(first, Some((wanted + 9) / 10), "timestamp {wanted}");
     }
     let mut fresh = Vec::new();
-    let beyond = world.store.find_timestamp(log, 2991, 1, &mut fresh);
+    let beyond = world
+        .store
+        .find_timestamp(log, 2991, Offset::ZERO, 1, &mut fresh);
     assert!(matches!(beyond, Lookup::Empty));
 }
 
@@ -600,31 +551,6 @@ fn dropping_a_partition_waits_for_its_writes_and_removes_its_directory() {
 }
 
 #[test]
-fn a_failed_write_is_fatal() {
-    use highwater_base::disk::{DiskCompletion, DiskError};
-    let mut world = World::new(test_config());
-    let log = world
-        .store
-        .create(spec(0, 0, LogConfig::default()), world.now);
-    world.append(log, &Batch::of(1, 10)).expect("room");
-    world.end_turn();
-    let request = world.pending.pop().expect("a write");
-    let completion = DiskCompletion {
-        token: request.token,
-        result: Err(DiskError::Io(5)),
-    };
-    let mut fresh = Vec::new();
-    world
-        .store
-        .complete(world.now, completion, &mut fresh, &mut world.events);
-    assert!(matches!(
-        world.events.last(),
-        Some(StoreEvent::Fatal { .. })
-    ));
-    assert_eq!(world.store.high_watermark(log), Offset(0));
-}
-
-#[test]
 fn slow_readers_cannot_take_the_cache_from_producers() {
     let mut world = World::new(StoreConfig {
         tail_cache_bytes: 512 << 10,
@@ -666,4 +592,53 @@ fn slow_readers_cannot_take_the_cache_from_producers() {
         );
         held.clear();
     }
+}
+
+/// Each flush of the ledger is a barrier of its own: a request may name thousands of partitions.
+#[test]
+fn log_starts_moved_in_one_turn_share_one_flush() {
+    let mut world = World::new(test_config());
+    let logs: Vec<_> = (0..50)
+        .map(|at| {
+            let spec = spec(at, 0, LogConfig::default());
+            world.store.create(spec, world.now)
+        })
+        .collect();
+    for &log in &logs {
+        for _ in 0..10 {
+            world.append(log, &Batch::of(1, 10)).expect("room");
+        }
+    }
+    world.settle();
+    world.pass_ms(1000);
+    world.settle();
+    for upto in [3, 7, 7, 5] {
+        for &log in &logs {
+            let deleted = world.store.delete_records(log, Offset(upto));
+            deleted.expect("in range");
+        }
+    }
+    assert!(world.pending.is_empty());
+    world.end_turn();
+    let barrier = |request: &&highwater_base::disk::DiskRequest| {
+        matches!(
+            request.operation,
+            highwater_base::disk::DiskOperation::Write { durable: true, .. }
+        )
+    };
+    assert_eq!(world.pending.iter().filter(barrier).count(), 1);
+    // A later one while that is under way: each is told when it is durable.
+    let deleted = world.store.delete_records(logs[0], Offset(9));
+    deleted.expect("in range");
+    world.settle();
+    let told = |log| {
+        let events = world.events.iter();
+        let starts = events.filter_map(move |event| match event {
+            StoreEvent::LogStart { log: of, offset } if *of == log => Some(offset.0),
+            _ => None,
+        });
+        starts.collect::<Vec<_>>()
+    };
+    assert_eq!((told(logs[0]), told(logs[1])), (vec![7, 9], vec![7]));
+    assert_eq!(world.store.log_start(logs[0]), Offset(9));
 }

@@ -14,13 +14,16 @@ pub mod session;
 mod tests;
 pub mod waiting;
 
-use highwater_base::{CoreId, ErrorCode};
+use highwater_base::{CoreId, ErrorCode, Now};
 use highwater_reactor::{ConnectionId, SendPiece};
 
 use highwater_store::LogId;
 use session::FetchTarget;
 
 use crate::handlers::Request;
+
+/// How long an answer that is due waits for a position at most.
+const POSITION_WAIT_MS: u64 = 1000;
 
 /// Where a pending fetch stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,6 +41,8 @@ pub struct PartitionRead {
     pub high_watermark: i64,
     pub log_start: i64,
     pub diverging: Option<(i32, i64)>,
+    /// Nothing could be read yet: the position is being looked up.
+    pub locating: bool,
     /// Range of the fetch's `pieces` and the record bytes in it.
     pub pieces_start: usize,
     pub pieces_count: usize,
@@ -55,6 +60,7 @@ impl PartitionRead {
             high_watermark: -1,
             log_start: -1,
             diverging: None,
+            locating: false,
             pieces_start: 0,
             pieces_count: 0,
             bytes: 0,
@@ -115,6 +121,8 @@ pub struct PendingFetch {
     pub has_deadline: bool,
     /// The number under which it hangs on partitions of this core, if it does.
     pub watch: u64,
+    /// Its answer was due and waited for a position all the same; once is enough.
+    pub waited_for_position: bool,
     /// Cores that watch partitions for this fetch.
     pub watching: Vec<CoreId>,
 }
@@ -142,7 +150,26 @@ impl PendingFetch {
             last_round: false,
             has_deadline: false,
             watch: waiting::NO_WATCH,
+            waited_for_position: false,
             watching: Vec::new(),
         }
+    }
+
+    /// Whether there is nothing to answer yet because a position is being looked up. A disk read
+    /// takes less time than a client that has to ask again, so that an answer that is due waits for
+    /// it as well.
+    pub fn waits_for_position(&mut self, now: Now) -> bool {
+        let carries = |read: &PartitionRead| {
+            read.bytes > 0 || read.error != ErrorCode::None || read.diverging.is_some()
+        };
+        if self.reads.iter().any(carries) || !self.reads.iter().any(|read| read.locating) {
+            return false;
+        }
+        if self.last_round {
+            self.deadline_ns = now.plus_ms(POSITION_WAIT_MS);
+            self.has_deadline = false;
+            return !std::mem::replace(&mut self.waited_for_position, true);
+        }
+        true
     }
 }

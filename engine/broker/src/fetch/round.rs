@@ -91,6 +91,12 @@ impl Shard {
                 tracing::error!(%from, %to, "fetch meets damaged records");
                 read.error = ErrorCode::KafkaStorageError;
             }
+            // Woken like a fetch that waits for records, once the position is known.
+            Err(ReadError::Locating) => read.locating = true,
+            Err(error @ ReadError::Unreadable { .. }) => {
+                tracing::error!(%error, "fetch could not read its segment");
+                read.error = ErrorCode::KafkaStorageError;
+            }
         }
         found.clear();
         self.read_pieces = found;
@@ -255,7 +261,7 @@ impl Shard {
         };
         // Without partitions there is nothing to wait for: so a closing consumer says goodbye.
         let ends = fetch.last_round || fetch.targets.is_empty() || fetch.has_enough();
-        if ends {
+        if ends && !fetch.waits_for_position(now) {
             fetch.keep_to_bytes_max();
             self.end_fetch(key, out);
             return;
@@ -303,6 +309,7 @@ impl Shard {
         fetch.reads.clear();
         fetch.local.clear();
         fetch.pieces.clear();
+        fetch.waited_for_position = false;
         self.fetch_spares.push(fetch);
     }
 
@@ -365,18 +372,20 @@ impl Shard {
     ) {
         let mut results = Vec::with_capacity(parts.len());
         let (mut total, mut counted) = (0usize, 0usize);
-        let mut urgent = false;
+        let (mut urgent, mut locating) = (false, false);
         for part in parts {
             let budget = bytes_max.saturating_sub(total);
             let (read, result) = self.read_for(part, budget, total == 0);
             total += read.bytes;
             counted = counted.saturating_add(read.counted_bytes(part.bytes_max));
             urgent |= read.is_urgent();
+            locating |= read.locating;
             results.push(result);
         }
         self.counters.forwarded_bytes += total as u64;
         // Else the answer leaves after this round, whatever the other cores have.
-        if counted < watch_below && !urgent {
+        let waits = counted < watch_below || (locating && total == 0);
+        if waits && !urgent {
             self.watch_for(core, ticket, parts);
         }
         out.mail(core, Message::FetchData { ticket, results });
@@ -401,6 +410,7 @@ impl Shard {
             log_start: -1,
             diverging: None,
             more: false,
+            locating: false,
             pieces: Vec::new(),
         };
         let Some((topic, Some(Owner::Here(log)))) = owner else {
@@ -427,6 +437,7 @@ impl Shard {
         (result.error, result.diverging) = (read.error, read.diverging);
         result.more = read.more;
         (result.high_watermark, result.log_start) = (read.high_watermark, read.log_start);
+        result.locating = read.locating;
         for piece in pieces {
             match piece {
                 SendPiece::Memory(slice) => {
@@ -462,6 +473,7 @@ impl Shard {
     pub(crate) fn fetch_data(
         &mut self,
         now: Now,
+        from: CoreId,
         ticket: u64,
         results: Vec<FetchResult>,
         out: &mut Outbox<Message>,
@@ -479,11 +491,16 @@ impl Shard {
                 high_watermark: result.high_watermark,
                 log_start: result.log_start,
                 diverging: result.diverging,
+                locating: result.locating,
                 pieces_start: fetch.pieces.len(),
                 pieces_count: result.pieces.len(),
                 bytes: 0,
                 more: result.more,
             };
+            if result.locating && !fetch.watching.contains(&from) {
+                // It says when it knows, whether it was asked to watch or not.
+                fetch.watching.push(from);
+            }
             for piece in result.pieces {
                 match piece {
                     ForeignPiece::Memory(slice) => {
@@ -512,5 +529,72 @@ impl Shard {
         if fetch.outstanding == 0 {
             self.conclude_round(now, key, out);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use highwater_base::disk::DiskError;
+    use highwater_reactor::Service;
+    use highwater_store::StoreConfig;
+
+    use super::*;
+    use crate::test_shard::{ASKER, TOPIC, TestShard};
+
+    /// Three records a batch, more of them than the cache holds.
+    fn cold_shard() -> TestShard {
+        let mut shard = TestShard::new(StoreConfig {
+            tail_cache_bytes: 64 << 10,
+            ..StoreConfig::default()
+        });
+        shard.create_topic(1, &[]);
+        for at in 0..200 {
+            shard.append(0, &[at, at, at], 300);
+        }
+        shard
+    }
+
+    fn fetch(shard: &mut TestShard, offset: i64, watch_below: usize) -> String {
+        let part = FetchPart {
+            index: 0,
+            topic_id: TOPIC,
+            partition: 0,
+            offset,
+            leader_epoch: -1,
+            last_fetched_epoch: -1,
+            bytes_max: 1 << 20,
+        };
+        let message = Message::FetchRead {
+            ticket: 1,
+            parts: vec![part],
+            bytes_max: 1 << 20,
+            watch_below,
+        };
+        shard.step(|shard, now, out| shard.on_message(now, ASKER, message, out))
+    }
+
+    #[test]
+    fn a_cold_fetch_waits_until_its_position_is_known() {
+        for watch_below in [1, 0] {
+            let mut shard = cold_shard();
+            let said = fetch(&mut shard, 22, watch_below);
+            assert!(said.contains("locating: true, pieces: []"), "{said}");
+            let said = shard.settle();
+            assert!(said.contains("FetchWake"), "{said}");
+            let said = fetch(&mut shard, 22, watch_below);
+            assert!(said.contains("pieces: [File"), "{said}");
+        }
+    }
+
+    #[test]
+    fn a_position_that_cannot_be_read_is_a_storage_error() {
+        let mut shard = cold_shard();
+        fetch(&mut shard, 22, 1);
+        let mut said = String::new();
+        while !said.contains("FetchWake") {
+            said = shard.execute(Some(DiskError::Io(5)));
+        }
+        let said = fetch(&mut shard, 22, 1);
+        assert!(said.contains("KafkaStorageError"), "{said}");
     }
 }

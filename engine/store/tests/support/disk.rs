@@ -117,8 +117,8 @@ impl TestDisk {
     }
 
     fn inode(&mut self, file: FileId) -> Result<Inode, DiskError> {
-        // A host may have closed it: by name first.
-        let name = self.names.get(&file).ok_or(DiskError::Io(9))?;
+        // A host may have closed it: by name first. Detached is as good as gone.
+        let name = self.names.get(&file).ok_or(DiskError::NotFound)?;
         let former = self.former_names.get(&file);
         let inode = self
             .files
@@ -182,7 +182,7 @@ impl TestDisk {
                     return Err(DiskError::Full);
                 }
                 self.creates += 1;
-                let name = self.created_as(file).expect("attached");
+                let name = self.created_as(file).ok_or(DiskError::NotFound)?;
                 let mut current = vec![0; size_bytes as usize];
                 let filled = first_block.filled().min(first_len);
                 current[..filled].copy_from_slice(first_block.slice(0, filled));

@@ -201,6 +201,12 @@ impl World {
         }
     }
 
+    pub fn drop_partition(&mut self, log: LogId) {
+        let mut fresh = Vec::new();
+        self.store.drop_partition(log, &mut fresh);
+        self.take_requests(fresh);
+    }
+
     pub fn end_turn(&mut self) {
         let mut fresh = Vec::new();
         self.store.end_turn(self.now, &mut fresh);
@@ -264,6 +270,30 @@ impl World {
         assert!(self.events.iter().any(complete), "the clean stop completes");
     }
 
+    /// Executes reads, and other requests when there are none, until a position was looked up.
+    fn await_located(&mut self) {
+        let before = self.located();
+        self.end_turn();
+        while self.located() == before {
+            let is_read = |request: &DiskRequest| {
+                matches!(
+                    request.operation,
+                    highwater_base::disk::DiskOperation::Read { .. }
+                )
+            };
+            let at = self.pending.iter().position(is_read).unwrap_or(0);
+            assert!(!self.pending.is_empty(), "nobody looks");
+            self.execute(at);
+            self.end_turn();
+        }
+    }
+
+    /// How many positions were looked up so far.
+    pub fn located(&self) -> usize {
+        let located = |event: &&StoreEvent| matches!(event, StoreEvent::Located { .. });
+        self.events.iter().filter(located).count()
+    }
+
     /// Reads and checks: whole batches, contiguous, CRC right, not beyond the high-water mark.
     /// Returns the headers.
     pub fn read(
@@ -274,9 +304,15 @@ impl World {
         at_least_one: bool,
     ) -> Result<(ReadOutcome, Vec<BatchHeader>), ReadError> {
         let mut pieces = Vec::new();
-        let outcome = self
-            .store
-            .read(log, Offset(offset), max_bytes, at_least_one, &mut pieces)?;
+        let outcome = loop {
+            let outcome =
+                self.store
+                    .read(log, Offset(offset), max_bytes, at_least_one, &mut pieces);
+            match outcome {
+                Err(ReadError::Locating) => self.await_located(),
+                outcome => break outcome?,
+            }
+        };
         let mut bytes = Vec::new();
         for piece in &pieces {
             match piece {
@@ -304,6 +340,10 @@ impl World {
             assert_eq!(last.next_offset(), outcome.next_offset);
             assert!(last.next_offset() <= outcome.high_watermark);
             assert!(headers[0].base_offset <= offset, "the offset is covered");
+            assert!(
+                headers[0].next_offset().0 > offset,
+                "it starts with the batch that holds the offset"
+            );
             assert!(last.next_offset().0 > offset, "progress");
         } else {
             assert_eq!(outcome.next_offset.0, offset);
