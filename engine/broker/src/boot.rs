@@ -35,14 +35,32 @@ fn say(error: impl std::fmt::Display) -> BootError {
     BootError(error.to_string())
 }
 
+/// Filesystems on which a direct write into written blocks changes no metadata: the bytes go where
+/// the old ones were.
+const OVERWRITES_IN_PLACE: [&str; 4] = ["ext2", "ext3", "ext4", "xfs"];
+
 /// Which barrier makes a write survive power loss on this device.
+///
+/// A flush of the device, or none, is enough only where a completed write is on the device and
+/// nowhere else. A buffered write is still in the page cache, and a filesystem that copies on write
+/// has put it into blocks that its metadata does not name yet: there each write is its own barrier.
 #[must_use]
 pub fn barrier_for(probe: &DiskProbe) -> Barrier {
+    if !probe.direct_io || !overwrites_in_place(probe) {
+        return Barrier::PerWrite;
+    }
     match probe.write_cache {
         WriteCache::WriteThrough => Barrier::WriteThrough,
         WriteCache::WriteBack | WriteCache::Unknown if probe.fua => Barrier::PerWrite,
         WriteCache::WriteBack | WriteCache::Unknown => Barrier::DeviceFlush,
     }
+}
+
+fn overwrites_in_place(probe: &DiskProbe) -> bool {
+    // Where the mount table is misread, the device still tells: those filesystems have a real one,
+    // never one of the kernel's anonymous numbers, whose major is 0.
+    let has_device = !probe.device.starts_with("0:");
+    has_device && OVERWRITES_IN_PLACE.contains(&probe.filesystem.as_str())
 }
 
 /// Opens the superblock, or formats an empty directory.
@@ -431,4 +449,59 @@ pub fn choose_port(mut listen: SocketAddr) -> Result<SocketAddr, BootError> {
 #[must_use]
 pub fn is_denied(error: &DiskError) -> bool {
     matches!(error, DiskError::Denied(_))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn probe(filesystem: &str, device: &str, direct_io: bool, cache: WriteCache) -> DiskProbe {
+        DiskProbe {
+            direct_io,
+            device: device.to_string(),
+            write_cache: cache,
+            fua: false,
+            filesystem: filesystem.to_string(),
+            rotational: false,
+        }
+    }
+
+    #[test]
+    fn a_shared_barrier_needs_direct_writes_into_blocks_that_stay_where_they_are() {
+        use WriteCache::{Unknown, WriteBack, WriteThrough};
+        let (flush, each, none) = (
+            Barrier::DeviceFlush,
+            Barrier::PerWrite,
+            Barrier::WriteThrough,
+        );
+        let table = [
+            ("ext4", "sda", true, WriteBack, flush),
+            ("ext3", "sda", true, Unknown, flush),
+            ("ext2", "259:2", true, Unknown, flush),
+            ("xfs", "nvme0n1", true, WriteThrough, none),
+            // Buffered: a plain write is in memory, whatever the device does.
+            ("ext4", "sda", false, WriteBack, each),
+            ("xfs", "nvme0n1", false, WriteThrough, each),
+            // Copy on write, layers, memory, and what nobody has examined.
+            ("btrfs", "0:41", true, Unknown, each),
+            ("zfs", "0:52", true, Unknown, each),
+            ("bcachefs", "sda", true, WriteThrough, each),
+            ("f2fs", "sda", true, WriteBack, each),
+            ("overlay", "0:60", true, Unknown, each),
+            ("tmpfs", "0:33", false, Unknown, each),
+            ("unknown", "sda", true, WriteThrough, each),
+            // The mount table names another filesystem than the one the files are on.
+            ("ext4", "0:41", true, Unknown, each),
+        ];
+        for (filesystem, device, direct_io, cache, expected) in table {
+            let probe = probe(filesystem, device, direct_io, cache);
+            assert_eq!(barrier_for(&probe), expected, "{probe:?}");
+            let with_fua = DiskProbe { fua: true, ..probe };
+            let expected = match expected {
+                Barrier::DeviceFlush => Barrier::PerWrite,
+                other => other,
+            };
+            assert_eq!(barrier_for(&with_fua), expected, "{with_fua:?}");
+        }
+    }
 }

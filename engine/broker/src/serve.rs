@@ -83,8 +83,8 @@ fn describe_disk(probe: &DiskProbe) {
     if !probe.direct_io {
         tracing::warn!(
             filesystem = %probe.filesystem,
-            "this filesystem refuses O_DIRECT: writes are buffered and flushed, slower but as safe; \
-             use ext4 or XFS on a local disk for full speed"
+            "this filesystem refuses O_DIRECT: every write is buffered and flushed by itself, slower \
+             but as safe; use ext4 or XFS on a local disk for full speed"
         );
     }
     tracing::info!(
