@@ -2,10 +2,12 @@
 //!
 //! Order matters. The directory is locked first; the superblock says whose it is and whether the
 //! last stop was clean; the marks ledgers say how far each log must reach; core 0 recovers the
-//! metadata log and shares its records; then every core recovers its own partitions, in parallel.
+//! metadata log and shares its records; then every core recovers its own partitions, in parallel;
+//! and before the first of them serves, what the former process left for recovery is removed.
 
 use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 
 use highwater_base::disk::{BootDisk, DiskError};
@@ -90,6 +92,13 @@ pub fn open_superblock(
     }
 }
 
+/// What is in a directory before it is formatted, or when that was interrupted. The superblock is
+/// known to say nothing by then.
+fn is_left_by_formatting(name: &str) -> bool {
+    matches!(name, "lock" | "lost+found" | "superblock")
+        || name.starts_with(highwater_reactor::DIRECT_IO_PROBE_PREFIX)
+}
+
 fn format_directory(
     boot: &mut OsBootDisk,
     data_dir: &Path,
@@ -99,7 +108,7 @@ fn format_directory(
         .list("")
         .map_err(say)?
         .into_iter()
-        .find(|entry| !matches!(entry.name.as_str(), "lock" | "lost+found"));
+        .find(|entry| !is_left_by_formatting(&entry.name));
     if let Some(entry) = foreign {
         return Err(BootError(format!(
             "{} holds {:?} but no superblock, so it is no data directory of Highwater; choose an \
@@ -157,6 +166,8 @@ pub struct ShardFactory {
     barrier: Barrier,
     direct_io: bool,
     handoff: MetadataHandoff,
+    /// Cores that have recovered their share.
+    recovered: AtomicUsize,
 }
 
 impl ShardFactory {
@@ -184,10 +195,12 @@ impl ShardFactory {
             barrier: barrier_for(probe),
             direct_io: probe.direct_io,
             handoff: MetadataHandoff::default(),
+            recovered: AtomicUsize::new(0),
         })
     }
 
-    /// Recovers one core's share; runs on that core's thread.
+    /// Recovers one core's share; runs on that core's thread. No core serves before all have
+    /// returned, so the last one forgets the former process on the way.
     ///
     /// # Errors
     /// What recovery cannot decide, in a sentence.
@@ -198,7 +211,15 @@ impl ShardFactory {
         {
             self.handoff.publish(Err(error.clone()));
         }
-        result
+        let shard = result?;
+        let cores = self.identity.cores;
+        if self.recovered.fetch_add(1, Ordering::AcqRel) + 1 == cores {
+            let mut boot = OsBootDisk::new(&self.identity.config.data_dir, self.direct_io);
+            highwater_store::forget_former_process(&mut boot, cores).map_err(|error| {
+                format!("what the former process left for recovery cannot be removed: {error}")
+            })?;
+        }
+        Ok(shard)
     }
 
     fn recover(&self, core: CoreId) -> Result<Shard, String> {
@@ -452,56 +473,4 @@ pub fn is_denied(error: &DiskError) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn probe(filesystem: &str, device: &str, direct_io: bool, cache: WriteCache) -> DiskProbe {
-        DiskProbe {
-            direct_io,
-            device: device.to_string(),
-            write_cache: cache,
-            fua: false,
-            filesystem: filesystem.to_string(),
-            rotational: false,
-        }
-    }
-
-    #[test]
-    fn a_shared_barrier_needs_direct_writes_into_blocks_that_stay_where_they_are() {
-        use WriteCache::{Unknown, WriteBack, WriteThrough};
-        let (flush, each, none) = (
-            Barrier::DeviceFlush,
-            Barrier::PerWrite,
-            Barrier::WriteThrough,
-        );
-        let table = [
-            ("ext4", "sda", true, WriteBack, flush),
-            ("ext3", "sda", true, Unknown, flush),
-            ("ext2", "259:2", true, Unknown, flush),
-            ("xfs", "nvme0n1", true, WriteThrough, none),
-            // Buffered: a plain write is in memory, whatever the device does.
-            ("ext4", "sda", false, WriteBack, each),
-            ("xfs", "nvme0n1", false, WriteThrough, each),
-            // Copy on write, layers, memory, and what nobody has examined.
-            ("btrfs", "0:41", true, Unknown, each),
-            ("zfs", "0:52", true, Unknown, each),
-            ("bcachefs", "sda", true, WriteThrough, each),
-            ("f2fs", "sda", true, WriteBack, each),
-            ("overlay", "0:60", true, Unknown, each),
-            ("tmpfs", "0:33", false, Unknown, each),
-            ("unknown", "sda", true, WriteThrough, each),
-            // The mount table names another filesystem than the one the files are on.
-            ("ext4", "0:41", true, Unknown, each),
-        ];
-        for (filesystem, device, direct_io, cache, expected) in table {
-            let probe = probe(filesystem, device, direct_io, cache);
-            assert_eq!(barrier_for(&probe), expected, "{probe:?}");
-            let with_fua = DiskProbe { fua: true, ..probe };
-            let expected = match expected {
-                Barrier::DeviceFlush => Barrier::PerWrite,
-                other => other,
-            };
-            assert_eq!(barrier_for(&with_fua), expected, "{with_fua:?}");
-        }
-    }
-}
+mod tests;

@@ -23,7 +23,7 @@ mod walk;
 
 use highwater_base::disk::{BootDisk, DiskError, DiskRequest};
 use highwater_base::limits::{BLOCK_BYTES, FRAME_BYTES_MAX};
-use highwater_base::{BatchHeader, Epoch, Now, Offset};
+use highwater_base::{BatchHeader, Epoch, Now, Offset, Position};
 
 use crate::batch_scan::BatchScan;
 use crate::checkpoint::CheckpointImage;
@@ -103,17 +103,17 @@ impl Store {
     ) -> Result<(LogId, RecoveryReport), RecoverError> {
         let wanted_epoch = spec.epoch;
         let log = self.empty_log(spec);
-        let known = marks.get(&log.key).cloned();
-        let clean = known.as_ref().and_then(|marks| marks.clean);
+        let known = marks.get(&log.key).cloned().unwrap_or_default();
+        let clean = known.clean;
         let clean = clean.filter(|_| marks.is_readable() && !self.has_served);
         let checkpoint = self
             .checkpoint
             .get_or_insert_with(|| Box::new(CheckpointImage::read(boot)));
         let image = checkpoint.take(log.key).filter(|image| {
-            clean.is_some_and(|at| at.epoch.0 == image.epoch && at.end.0 == image.end)
+            let same_end = |at: Position| at.epoch.0 == image.epoch && at.end.0 == image.end;
+            clean.is_some_and(same_end) && image.log_start >= known.log_start.0
         });
         let directory = log.directory();
-        let known = known.unwrap_or_default();
         let mut walk = Walk {
             boot,
             directory,
@@ -123,18 +123,15 @@ impl Store {
             producers: ProducerTable::default(),
             replay_from: Offset::ZERO,
             now_ms: now.wall_ms,
-            report: RecoveryReport {
-                vouch: marks.is_readable(),
-                ..RecoveryReport::default()
-            },
+            report: RecoveryReport::default(),
             cluster_id: self.cluster_id,
             log,
         };
-        walk.log.log_start = known.log_start;
-        walk.log.epochs = known.epochs.clone();
-        match image {
-            Some(image) => walk.take_checkpoint(image)?,
-            None => walk.run()?,
+        walk.begin(&known, marks.is_readable());
+        // Whatever is wrong with a checkpoint, the batches tell as well.
+        if image.is_none_or(|image| walk.take_checkpoint(image).is_err()) {
+            walk.begin(&known, marks.is_readable());
+            walk.run()?;
         }
         let Walk {
             mut log,

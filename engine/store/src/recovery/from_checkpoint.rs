@@ -13,7 +13,8 @@ use crate::segment::{FileState, HEADER_BLOCK_BYTES, Segment, SegmentFile, segmen
 use crate::sidecar;
 
 impl Walk<'_> {
-    /// Takes everything from the checkpoint; only sidecars are read.
+    /// Takes everything from the checkpoint; only sidecars are read. After an error the walk has to
+    /// begin anew.
     pub(super) fn take_checkpoint(&mut self, image: LogImage) -> Result<(), RecoverError> {
         self.report.from_checkpoint = true;
         self.log.log_start = Offset(image.log_start);

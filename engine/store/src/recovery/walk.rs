@@ -10,7 +10,7 @@ use crate::batch_scan::BatchScan;
 use crate::log::{DurableEnd, Hole, Log};
 use crate::producer_state::ProducerTable;
 use crate::segment::{FileName, SegmentHeader, SegmentHeaderError, segment_path};
-use crate::sidecar;
+use crate::{PartitionMarks, sidecar};
 
 /// A segment file found in the partition's directory.
 #[derive(Debug)]
@@ -49,6 +49,20 @@ pub(super) enum Step {
 }
 
 impl Walk<'_> {
+    /// The log as the ledger knows it, and nothing found yet.
+    pub(super) fn begin(&mut self, known: &PartitionMarks, vouch: bool) {
+        self.log.log_start = known.log_start;
+        self.log.epochs = known.epochs.clone();
+        self.log.segments.clear();
+        self.log.next_prepared_number = 0;
+        self.log.has_unsettled = false;
+        self.producers = ProducerTable::default();
+        self.report = RecoveryReport {
+            vouch,
+            ..RecoveryReport::default()
+        };
+    }
+
     /// Walks the files that are there.
     pub(super) fn run(&mut self) -> Result<(), RecoverError> {
         let mut found = self.find_segments()?;
