@@ -6,8 +6,8 @@ mod support;
 use highwater_base::disk::BootDisk;
 use highwater_base::{ClusterId, CoreId, DiskId, NodeId, Offset};
 use highwater_store::{
-    LogConfig, LogId, RecoveryReport, StoreConfig, StoreEvent, Superblock, SuperblockError,
-    forget_former_process,
+    LedgerImage, LogConfig, LogId, MarksLedger, RecoveryReport, StoreConfig, StoreEvent,
+    Superblock, SuperblockError, forget_former_process,
 };
 use support::disk::{Keep, TestDisk};
 use support::{Batch, World, directory, spec, test_config};
@@ -104,13 +104,165 @@ fn a_checkpoint_that_names_missing_files_gives_way_to_the_walk() {
     world.shutdown();
     let first = &world.disk.paths(&directory(0))[..2];
     assert!(first[0].ends_with(".index") && first[1].ends_with(".log"));
-    for path in first.to_vec() {
-        world.disk.remove(&path).expect("removable");
+    for path in first {
+        world.disk.remove(path).expect("removable");
     }
     let (_, report) = start(&mut world, 0, 1);
     assert!(!report.from_checkpoint, "{report:?}");
     assert_eq!(report.end, Offset(400));
     assert_eq!(report.holes.len(), 1, "{report:?}");
+}
+
+/// A log whose first segments retention took: it begins at 300 inside its third segment.
+fn trimmed() -> (World, Offset) {
+    let mut world = World::new(config_of(0));
+    let log = filled(&mut world, 400);
+    let mut disk = Vec::new();
+    let deleted = world.store.delete_records(log, Offset(300), &mut disk);
+    deleted.expect("within the log");
+    world.pending.extend(disk);
+    come_to_rest(&mut world);
+    let first = world.store.segments(log).next().expect("one is left");
+    (world, first.base_offset)
+}
+
+fn last_segment(world: &World) -> String {
+    let paths = world.disk.paths(&directory(0));
+    let mut logs = paths.into_iter().filter(|path| path.ends_with(".log"));
+    logs.next_back().expect("one is left")
+}
+
+fn damage_last_batch(world: &mut World) {
+    let path = last_segment(world);
+    world.disk.damage(&path, |bytes| {
+        let last = bytes.iter().rposition(|byte| *byte != 0);
+        bytes[last.expect("it holds batches") - 10] ^= 1;
+    });
+}
+
+#[test]
+fn data_whose_marks_are_gone_is_kept() {
+    let (mut world, base) = trimmed();
+    world.disk.remove("marks").expect("removable");
+    let (log, report) = start(&mut world, 0, 1);
+    assert!(!report.vouch, "{report:?}");
+    assert_eq!((report.log_start, report.end), (base, Offset(400)));
+    assert_eq!(report.holes, vec![]);
+    assert_eq!(world.consume(log, 300, 1 << 20).len(), 100);
+    // The ledger of this process knows it again.
+    come_to_rest(&mut world);
+    let (_, report) = start(&mut world, 0, 1);
+    assert!(report.vouch, "{report:?}");
+    assert_eq!((report.log_start, report.end), (base, Offset(400)));
+}
+
+#[test]
+fn data_that_a_readable_ledger_does_not_know_is_kept() {
+    let (mut world, base) = trimmed();
+    let image = LedgerImage::read(&world.disk).expect("readable");
+    MarksLedger::create(&mut world.disk, CoreId(0), &image, |_| false).expect("writes");
+    let (_, report) = start(&mut world, 0, 1);
+    assert!(report.vouch, "{report:?}");
+    assert_eq!((report.log_start, report.end), (base, Offset(400)));
+    assert_eq!(report.holes, vec![]);
+}
+
+#[test]
+fn damage_in_data_whose_marks_are_gone_is_a_hole() {
+    let (mut world, base) = trimmed();
+    world.disk.remove("marks").expect("removable");
+    let path = last_segment(&world);
+    world.disk.damage(&path, |bytes| bytes[5000] ^= 1);
+    let (_, report) = start(&mut world, 0, 1);
+    assert_eq!((report.log_start, report.end), (base, Offset(400)));
+    assert_eq!(report.holes.len(), 1, "{report:?}");
+    let hole = report.holes[0];
+    assert_eq!(hole.to - hole.from, 1, "one batch is lost");
+}
+
+#[test]
+fn a_segment_that_is_damaged_in_front_of_others_is_no_torn_tail_without_marks() {
+    let mut world = World::new(config_of(0));
+    filled(&mut world, 400);
+    world.disk.remove("marks").expect("removable");
+    let first = world.disk.paths(&directory(0)).into_iter();
+    let first = first.filter(|path| path.ends_with(".log")).min();
+    let damage = |bytes: &mut Vec<u8>| bytes[4096..].fill(0xee);
+    world.disk.damage(&first.expect("there is one"), damage);
+    let (_, report) = start(&mut world, 0, 1);
+    assert_eq!(report.end, Offset(400), "{report:?}");
+    assert_eq!(report.holes.len(), 1, "{report:?}");
+}
+
+#[test]
+fn the_tail_that_is_torn_is_cut_without_marks_as_well() {
+    let (mut world, _) = trimmed();
+    world.disk.remove("marks").expect("removable");
+    damage_last_batch(&mut world);
+    let (log, report) = start(&mut world, 0, 1);
+    assert!(report.torn && report.ambiguous_tail, "{report:?}");
+    assert_eq!((report.end, report.holes.len()), (Offset(399), 0));
+    append(&mut world, log, 1);
+    assert_eq!(world.store.high_watermark(log), Offset(400));
+}
+
+#[test]
+fn what_recovery_found_reaches_the_ledger_of_an_idle_core() {
+    let mut world = World::new(config_of(0));
+    let log = filled(&mut world, 5);
+    for _ in 0..3 {
+        world.append(log, &Batch::of(1, 439)).expect("it fits");
+    }
+    world.write_without_flush();
+    let (_, report) = start(&mut world, 0, 1);
+    assert_eq!(report.end, Offset(8), "{report:?}");
+    // Nothing is appended; what is served is vouched for all the same.
+    come_to_rest(&mut world);
+    damage_last_batch(&mut world);
+    let (_, report) = start(&mut world, 0, 1);
+    assert!(!report.torn, "{report:?}");
+    assert_eq!(report.end, Offset(8));
+    assert_eq!(report.holes.len(), 1);
+}
+
+/// A batch of producer 9 went with the log's only segment, which retention took.
+fn without_segments() -> (World, LogId) {
+    let mut world = World::new(config_of(0));
+    let config = LogConfig {
+        retention_ms: 100_000,
+        ..small_segments()
+    };
+    let log = world.store.create(spec(0, 0, config), world.now);
+    resend(&mut world, log).expect("it fits");
+    come_to_rest(&mut world);
+    assert_eq!(world.store.segments(log).count(), 0);
+    assert_eq!(world.store.log_start(log), Offset(1));
+    (world, log)
+}
+
+fn resend(
+    world: &mut World,
+    log: LogId,
+) -> Result<highwater_store::Appended, highwater_store::AppendError> {
+    world.append(log, &Batch::of(1, 439).by_producer(9, 0, 0))
+}
+
+#[test]
+fn producers_outlive_the_segments_retention_took() {
+    // A crash with no segment at all, one behind the next segment's first batch, a clean stop.
+    for case in 0..3 {
+        let (mut world, log) = without_segments();
+        match case {
+            1 => append(&mut world, log, 1),
+            2 => world.shutdown(),
+            _ => {}
+        }
+        let (log, report) = start(&mut world, 0, 1);
+        assert_eq!(report.from_checkpoint, case == 2, "{report:?}");
+        assert_eq!(report.log_start, Offset(1), "case {case} {report:?}");
+        let appended = resend(&mut world, log).expect("known");
+        assert!(appended.duplicate, "case {case}");
+    }
 }
 
 #[test]

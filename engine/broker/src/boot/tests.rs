@@ -75,7 +75,7 @@ impl TestDirectory {
     fn factory(&self, cores: usize) -> ShardFactory {
         let text = |text: &str| text.to_string();
         let set = [(text("data_dir"), self.0.display().to_string())];
-        let config = NodeConfig::load(None, [].into_iter(), &set).expect("valid");
+        let config = NodeConfig::load(None, [], &set).expect("valid");
         let identity = NodeIdentity {
             cluster_id: ClusterId([1; 16]),
             config: Arc::new(config),

@@ -48,13 +48,12 @@ impl Walk<'_> {
             self.log.has_unsettled |= saved.sealed && !saved.settled;
         }
         self.log.end = Offset(image.end);
-        if let Some(last) = self.log.segments.last() {
-            let path = segment_path(&self.directory, last.base_offset, last.epoch, "producers");
-            let saved = self.read_small(&path);
-            match saved.and_then(|bytes| sidecar::decode_producers(&bytes)) {
+        match self.log.segments.last() {
+            Some(last) => match self.read_producers(last.base_offset, last.epoch) {
                 Some((offset, table)) if offset == self.log.end => self.producers = table,
                 _ => self.replay_all()?,
-            }
+            },
+            None => self.take_producers_without_segments(self.log.end, Epoch(image.epoch)),
         }
         self.log.durable = self.log.memory_end();
         Ok(())
@@ -126,7 +125,7 @@ impl Walk<'_> {
                 };
                 if header.is_idempotent() {
                     let offset = Offset(header.base_offset);
-                    self.producers.note(&header, offset, self.now_ms);
+                    self.producers.replay(&header, offset, self.now_ms);
                 }
                 position += header.total_bytes() as u64;
             }
