@@ -5,6 +5,10 @@
 //! metadata log and shares its records; then every core recovers its own partitions, in parallel;
 //! and before the first of them serves, what the former process left for recovery is removed.
 
+mod deleted_topics;
+#[cfg(test)]
+mod tests;
+
 use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -252,13 +256,16 @@ impl ShardFactory {
         let mut leader = None;
         let mut replayed = records.as_ref().map_or(0, |records| records.len());
         if core == CoreId(0) {
-            let (log, records) = self.replay_metadata(&mut store, &mut boot)?;
+            let (log, records, is_whole) = self.replay_metadata(&mut store, &mut boot)?;
             replayed = records.len();
             for record in &records {
                 image.apply(record);
             }
             self.handoff.publish(Ok(Arc::new(records)));
             leader = Some(MetadataLeader::new(self.controller(), log));
+            if is_whole && replayed > 0 {
+                self.forget_deleted_topics(&image, &mut store, &mut boot);
+            }
         }
         let mut table = PartitionTable::default();
         let logs = self.recover_partitions(core, &image, &mut store, &mut boot, &mut table)?;
@@ -313,11 +320,12 @@ impl ShardFactory {
         )
     }
 
+    /// The metadata log and its records, and whether nothing of it can be missing.
     fn replay_metadata(
         &self,
         store: &mut Store,
         boot: &mut OsBootDisk,
-    ) -> Result<(LogId, Vec<MetadataRecord>), String> {
+    ) -> Result<(LogId, Vec<MetadataRecord>, bool), String> {
         let spec = PartitionSpec {
             topic_id: METADATA_TOPIC_ID,
             topic: METADATA_TOPIC.to_string(),
@@ -358,7 +366,22 @@ impl ShardFactory {
             .map_err(|error| format!("the metadata log cannot be read: {error}"))?;
         match wrong {
             Some(error) => Err(format!("{error}; was it written by a newer version?")),
-            None => Ok((log, records)),
+            None => Ok((log, records, report.vouch && !report.torn)),
+        }
+    }
+
+    /// Removes what a crash left of deleted topics. Where that fails, space is lost until the next
+    /// start and nothing else.
+    fn forget_deleted_topics(&self, image: &Image, store: &mut Store, boot: &mut OsBootDisk) {
+        let gone = self
+            .ledgers
+            .keys()
+            .filter(|key| key.topic_id != METADATA_TOPIC_ID && image.topic(key.topic_id).is_none());
+        store.forget_marks(highwater_reactor::now(), gone.copied());
+        match deleted_topics::remove(boot, image) {
+            Ok(gone) if gone.is_empty() => {}
+            Ok(gone) => tracing::info!(topic_ids = ?gone, "removed data of deleted topics"),
+            Err(error) => tracing::warn!(%error, "data of deleted topics stays behind"),
         }
     }
 
@@ -471,6 +494,3 @@ pub fn choose_port(mut listen: SocketAddr) -> Result<SocketAddr, BootError> {
 pub fn is_denied(error: &DiskError) -> bool {
     matches!(error, DiskError::Denied(_))
 }
-
-#[cfg(test)]
-mod tests;

@@ -190,6 +190,11 @@ impl LedgerImage {
         self.partitions.get(key)
     }
 
+    /// The partitions that anything is known of.
+    pub fn keys(&self) -> impl Iterator<Item = &PartitionKey> {
+        self.partitions.keys()
+    }
+
     /// False when some ledger has damage in both copies: marks may be missing.
     #[must_use]
     pub fn is_readable(&self) -> bool {

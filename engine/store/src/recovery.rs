@@ -38,7 +38,7 @@ use crate::producer_state::ProducerTable;
 use crate::segment::{HEADER_BLOCK_BYTES, SegmentHeaderError, segment_path};
 use crate::store::{BARRIERS_IN_FLIGHT_MAX, Store};
 use crate::tail::WINDOW_BYTES_MAX;
-use crate::{LedgerImage, Mark, PartitionMarks};
+use crate::{LedgerImage, Mark, PartitionKey, PartitionMarks};
 use walk::{Trust, Walk};
 
 /// Bytes of one write: at most a window or one batch.
@@ -205,10 +205,22 @@ impl Store {
             });
         }
         // What is found here is served: the ledger has to say so even if nothing is appended.
+        self.ledger_is_due(now);
+    }
+
+    fn ledger_is_due(&mut self, now: Now) {
         if self.ledger.has_pending() {
             let due_at_ns = now.plus_ms(self.config.ledger_lag_ms);
             self.group_commit.ledger_due_at_ns.get_or_insert(due_at_ns);
         }
+    }
+
+    /// Drops the marks of partitions that are no more, before serving.
+    pub fn forget_marks(&mut self, now: Now, gone: impl Iterator<Item = PartitionKey>) {
+        for key in gone {
+            self.ledger.record(Mark::Dropped { key });
+        }
+        self.ledger_is_due(now);
     }
 
     /// Hands over the requests that name recovered files, before the first turn: a read may follow.

@@ -266,6 +266,19 @@ fn producers_outlive_the_segments_retention_took() {
 }
 
 #[test]
+fn marks_of_partitions_that_are_no_more_leave_the_ledger() {
+    let mut world = World::new(config_of(0));
+    filled(&mut world, 10);
+    let image = world.restart(config_of(0), Keep::All);
+    let keys: Vec<_> = image.keys().copied().collect();
+    assert_eq!(keys.len(), 1);
+    world.store.forget_marks(world.now, keys.into_iter());
+    come_to_rest(&mut world);
+    let image = LedgerImage::read(&world.disk).expect("readable");
+    assert_eq!(image.keys().count(), 0);
+}
+
+#[test]
 fn a_stop_is_complete_only_when_its_marks_are_written() {
     let mut world = World::new(config_of(0));
     let log = world.store.create(spec(0, 0, small_segments()), world.now);

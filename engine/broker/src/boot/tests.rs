@@ -3,7 +3,10 @@
 use std::path::PathBuf;
 use std::sync::atomic::AtomicU32;
 
+use highwater_base::TopicId;
+
 use super::*;
+use crate::config::TopicConfig;
 
 fn probe(filesystem: &str, device: &str, direct_io: bool, cache: WriteCache) -> DiskProbe {
     DiskProbe {
@@ -139,4 +142,55 @@ fn data_without_a_superblock_is_not_formatted_over() {
     disk.write_whole("topics/orders/x", b"x").expect("written");
     let error = open_superblock(&mut disk, &directory.0, 5).expect_err("refused");
     assert!(error.to_string().contains("topics"), "{error}");
+}
+
+fn image_with(name: &str, topic_id: TopicId) -> Image {
+    let mut image = Image::new(TopicConfig::default());
+    image.apply(&MetadataRecord::Topic {
+        topic_id: topic_id.0,
+        name: name.to_string(),
+        partitions: 1,
+        core_slot_base: 0,
+        config: Vec::new(),
+    });
+    image
+}
+
+#[test]
+fn data_of_deleted_topics_is_removed_and_other_data_is_not() {
+    let directory = TestDirectory::new();
+    let mut disk = directory.disk();
+    let (live, dead) = (TopicId([1; 16]), TopicId([2; 16]));
+    let kept = [
+        format!("topics/orders/{live}/0/00000000000000000000-0.log"),
+        format!("topics/{METADATA_TOPIC}/{METADATA_TOPIC_ID}/0/x.log"),
+        "topics/elsewhere/not-a-topic-id/x".to_string(),
+        "topics/a-file".to_string(),
+    ];
+    let removed = [
+        format!("topics/orders/{dead}/0/00000000000000000000-0.log"),
+        format!("topics/old/{dead}/7/prepared-1.log"),
+    ];
+    for path in kept.iter().chain(&removed) {
+        disk.write_whole(path, b"x").expect("written");
+    }
+    let image = image_with("orders", live);
+    let gone = deleted_topics::remove(&mut disk, &image).expect("removable");
+    assert_eq!(gone, [dead.to_string(), dead.to_string()]);
+    let exists = |path: &String| directory.0.join(path).exists();
+    assert!(kept.iter().all(exists));
+    assert!(!removed.iter().any(exists));
+    assert!(!exists(&"topics/old".to_string()), "its last id went");
+    let again = deleted_topics::remove(&mut disk, &image).expect("removable");
+    assert!(again.is_empty());
+}
+
+#[test]
+fn without_metadata_no_topic_counts_as_deleted() {
+    let directory = TestDirectory::new();
+    directory.factory(1).make(CoreId(0)).expect("recovers");
+    let path = format!("topics/orders/{}/0/x.log", TopicId([2; 16]));
+    directory.disk().write_whole(&path, b"x").expect("written");
+    directory.factory(1).make(CoreId(0)).expect("recovers");
+    assert!(directory.0.join(path).exists());
 }
