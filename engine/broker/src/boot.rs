@@ -188,8 +188,8 @@ impl ShardFactory {
         let ledgers = LedgerImage::read(boot).map_err(say)?;
         if !ledgers.is_readable() {
             tracing::error!(
-                "both copies of a marks ledger are damaged: recovery cannot tell a torn tail from \
-                 lost records in the newest writes of that core"
+                "a marks ledger is missing, or damaged in both copies: recovery cannot tell a torn \
+                 tail from lost records, and keeps whatever is valid"
             );
         }
         Ok(ShardFactory {

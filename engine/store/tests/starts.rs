@@ -6,8 +6,8 @@ mod support;
 use highwater_base::disk::BootDisk;
 use highwater_base::{ClusterId, CoreId, DiskId, NodeId, Offset};
 use highwater_store::{
-    LedgerImage, LogConfig, LogId, MarksLedger, RecoveryReport, StoreConfig, StoreEvent,
-    Superblock, SuperblockError, forget_former_process,
+    AppendError, Appended, LedgerImage, LogConfig, LogId, MarksLedger, RecoveryReport, StoreConfig,
+    StoreEvent, Superblock, SuperblockError, forget_former_process,
 };
 use support::disk::{Keep, TestDisk};
 use support::{Batch, World, directory, spec, test_config};
@@ -111,6 +111,20 @@ fn a_checkpoint_that_names_missing_files_gives_way_to_the_walk() {
     assert!(!report.from_checkpoint, "{report:?}");
     assert_eq!(report.end, Offset(400));
     assert_eq!(report.holes.len(), 1, "{report:?}");
+}
+
+#[test]
+fn a_checkpoint_that_names_a_shortened_file_gives_way_to_the_walk() {
+    let mut world = World::new(config_of(0));
+    filled(&mut world, 400);
+    world.shutdown();
+    let path = last_segment(&world);
+    world.disk.damage(&path, |bytes| bytes.truncate(8192));
+    let (log, report) = start(&mut world, 0, 1);
+    assert!(!report.from_checkpoint, "{report:?}");
+    assert_eq!(report.holes.len(), 1, "{report:?}");
+    let refused = world.append(log, &Batch::of(1, 439));
+    assert_eq!(refused, Err(AppendError::Offline));
 }
 
 /// A log whose first segments retention took: it begins at 300 inside its third segment.
@@ -240,10 +254,7 @@ fn without_segments() -> (World, LogId) {
     (world, log)
 }
 
-fn resend(
-    world: &mut World,
-    log: LogId,
-) -> Result<highwater_store::Appended, highwater_store::AppendError> {
+fn resend(world: &mut World, log: LogId) -> Result<Appended, AppendError> {
     world.append(log, &Batch::of(1, 439).by_producer(9, 0, 0))
 }
 

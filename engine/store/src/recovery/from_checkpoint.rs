@@ -1,5 +1,5 @@
 //! Taking a log from the checkpoint of a clean stop: only sidecars are read, and what is missing of
-//! those is rebuilt from the batches.
+//! those is rebuilt from the batches. Of the segments themselves only the size is looked at.
 
 use highwater_base::disk::FileId;
 use highwater_base::{Epoch, Offset};
@@ -23,6 +23,7 @@ impl Walk<'_> {
         self.log.epochs = epochs.map(|at| (Epoch(at.0), Offset(at.1))).collect();
         for saved in &image.segments {
             let (base, epoch) = (Offset(saved.base_offset), Epoch(saved.epoch));
+            self.check_size(base, epoch, saved.size_bytes)?;
             let index = self.read_index(base, epoch).filter(|(image, _)| {
                 image.end_position == saved.end_position && image.next_offset == saved.next_offset
             });
@@ -57,6 +58,20 @@ impl Walk<'_> {
         }
         self.log.durable = self.log.memory_end();
         Ok(())
+    }
+
+    /// A file that is gone or shorter than it was is noticed by its last byte.
+    fn check_size(&self, base: Offset, epoch: Epoch, size_bytes: u64) -> Result<(), RecoverError> {
+        let path = segment_path(&self.directory, base, epoch, "log");
+        let position = size_bytes.saturating_sub(1);
+        match self
+            .boot
+            .read(&path, position, &mut [0])
+            .map_err(at(&path))?
+        {
+            0 => Err(RecoverError::Damaged { path, position }),
+            _ => Ok(()),
+        }
     }
 
     pub(super) fn read_small(&self, path: &str) -> Option<Vec<u8>> {
