@@ -2,10 +2,16 @@
 //!
 //! Order matters. The directory is locked first; the superblock says whose it is and whether the
 //! last stop was clean; the marks ledgers say how far each log must reach; core 0 recovers the
-//! metadata log and shares its records; then every core recovers its own partitions, in parallel.
+//! metadata log and shares its records; then every core recovers its own partitions, in parallel;
+//! and before the first of them serves, what the former process left for recovery is removed.
+
+mod deleted_topics;
+#[cfg(test)]
+mod tests;
 
 use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 
 use highwater_base::disk::{BootDisk, DiskError};
@@ -35,14 +41,32 @@ fn say(error: impl std::fmt::Display) -> BootError {
     BootError(error.to_string())
 }
 
+/// Filesystems on which a direct write into written blocks changes no metadata: the bytes go where
+/// the old ones were.
+const OVERWRITES_IN_PLACE: [&str; 4] = ["ext2", "ext3", "ext4", "xfs"];
+
 /// Which barrier makes a write survive power loss on this device.
+///
+/// A flush of the device, or none, is enough only where a completed write is on the device and
+/// nowhere else. A buffered write is still in the page cache, and a filesystem that copies on write
+/// has put it into blocks that its metadata does not name yet: there each write is its own barrier.
 #[must_use]
 pub fn barrier_for(probe: &DiskProbe) -> Barrier {
+    if !probe.direct_io || !overwrites_in_place(probe) {
+        return Barrier::PerWrite;
+    }
     match probe.write_cache {
         WriteCache::WriteThrough => Barrier::WriteThrough,
         WriteCache::WriteBack | WriteCache::Unknown if probe.fua => Barrier::PerWrite,
         WriteCache::WriteBack | WriteCache::Unknown => Barrier::DeviceFlush,
     }
+}
+
+fn overwrites_in_place(probe: &DiskProbe) -> bool {
+    // Where the mount table is misread, the device still tells: those filesystems have a real one,
+    // never one of the kernel's anonymous numbers, whose major is 0.
+    let has_device = !probe.device.starts_with("0:");
+    has_device && OVERWRITES_IN_PLACE.contains(&probe.filesystem.as_str())
 }
 
 /// Opens the superblock, or formats an empty directory.
@@ -72,6 +96,13 @@ pub fn open_superblock(
     }
 }
 
+/// What is in a directory before it is formatted, or when that was interrupted. The superblock is
+/// known to say nothing by then.
+fn is_left_by_formatting(name: &str) -> bool {
+    matches!(name, "lock" | "lost+found" | "superblock")
+        || name.starts_with(highwater_reactor::DIRECT_IO_PROBE_PREFIX)
+}
+
 fn format_directory(
     boot: &mut OsBootDisk,
     data_dir: &Path,
@@ -81,7 +112,7 @@ fn format_directory(
         .list("")
         .map_err(say)?
         .into_iter()
-        .find(|entry| !matches!(entry.name.as_str(), "lock" | "lost+found"));
+        .find(|entry| !is_left_by_formatting(&entry.name));
     if let Some(entry) = foreign {
         return Err(BootError(format!(
             "{} holds {:?} but no superblock, so it is no data directory of Highwater; choose an \
@@ -139,6 +170,8 @@ pub struct ShardFactory {
     barrier: Barrier,
     direct_io: bool,
     handoff: MetadataHandoff,
+    /// Cores that have recovered their share.
+    recovered: AtomicUsize,
 }
 
 impl ShardFactory {
@@ -155,8 +188,8 @@ impl ShardFactory {
         let ledgers = LedgerImage::read(boot).map_err(say)?;
         if !ledgers.is_readable() {
             tracing::error!(
-                "both copies of a marks ledger are damaged: recovery cannot tell a torn tail from \
-                 lost records in the newest writes of that core"
+                "a marks ledger is missing, or damaged in both copies: recovery cannot tell a torn \
+                 tail from lost records, and keeps whatever is valid"
             );
         }
         Ok(ShardFactory {
@@ -166,10 +199,12 @@ impl ShardFactory {
             barrier: barrier_for(probe),
             direct_io: probe.direct_io,
             handoff: MetadataHandoff::default(),
+            recovered: AtomicUsize::new(0),
         })
     }
 
-    /// Recovers one core's share; runs on that core's thread.
+    /// Recovers one core's share; runs on that core's thread. No core serves before all have
+    /// returned, so the last one forgets the former process on the way.
     ///
     /// # Errors
     /// What recovery cannot decide, in a sentence.
@@ -180,7 +215,15 @@ impl ShardFactory {
         {
             self.handoff.publish(Err(error.clone()));
         }
-        result
+        let shard = result?;
+        let cores = self.identity.cores;
+        if self.recovered.fetch_add(1, Ordering::AcqRel) + 1 == cores {
+            let mut boot = OsBootDisk::new(&self.identity.config.data_dir, self.direct_io);
+            highwater_store::forget_former_process(&mut boot, cores).map_err(|error| {
+                format!("what the former process left for recovery cannot be removed: {error}")
+            })?;
+        }
+        Ok(shard)
     }
 
     fn recover(&self, core: CoreId) -> Result<Shard, String> {
@@ -213,13 +256,16 @@ impl ShardFactory {
         let mut leader = None;
         let mut replayed = records.as_ref().map_or(0, |records| records.len());
         if core == CoreId(0) {
-            let (log, records) = self.replay_metadata(&mut store, &mut boot)?;
+            let (log, records, is_whole) = self.replay_metadata(&mut store, &mut boot)?;
             replayed = records.len();
             for record in &records {
                 image.apply(record);
             }
             self.handoff.publish(Ok(Arc::new(records)));
             leader = Some(MetadataLeader::new(self.controller(), log));
+            if is_whole && replayed > 0 {
+                self.forget_deleted_topics(&image, &mut store, &mut boot);
+            }
         }
         let mut table = PartitionTable::default();
         let logs = self.recover_partitions(core, &image, &mut store, &mut boot, &mut table)?;
@@ -274,11 +320,12 @@ impl ShardFactory {
         )
     }
 
+    /// The metadata log and its records, and whether nothing of it can be missing.
     fn replay_metadata(
         &self,
         store: &mut Store,
         boot: &mut OsBootDisk,
-    ) -> Result<(LogId, Vec<MetadataRecord>), String> {
+    ) -> Result<(LogId, Vec<MetadataRecord>, bool), String> {
         let spec = PartitionSpec {
             topic_id: METADATA_TOPIC_ID,
             topic: METADATA_TOPIC.to_string(),
@@ -319,7 +366,22 @@ impl ShardFactory {
             .map_err(|error| format!("the metadata log cannot be read: {error}"))?;
         match wrong {
             Some(error) => Err(format!("{error}; was it written by a newer version?")),
-            None => Ok((log, records)),
+            None => Ok((log, records, report.vouch && !report.torn)),
+        }
+    }
+
+    /// Removes what a crash left of deleted topics. Where that fails, space is lost until the next
+    /// start and nothing else.
+    fn forget_deleted_topics(&self, image: &Image, store: &mut Store, boot: &mut OsBootDisk) {
+        let gone = self
+            .ledgers
+            .keys()
+            .filter(|key| key.topic_id != METADATA_TOPIC_ID && image.topic(key.topic_id).is_none());
+        store.forget_marks(highwater_reactor::now(), gone.copied());
+        match deleted_topics::remove(boot, image) {
+            Ok(gone) if gone.is_empty() => {}
+            Ok(gone) => tracing::info!(topic_ids = ?gone, "removed data of deleted topics"),
+            Err(error) => tracing::warn!(%error, "data of deleted topics stays behind"),
         }
     }
 

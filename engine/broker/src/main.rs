@@ -21,7 +21,8 @@ static ALLOCATOR: highwater_reactor::CountingAllocator = highwater_reactor::Coun
     name = "highwater",
     version,
     propagate_version = true,
-    arg_required_else_help = true
+    arg_required_else_help = true,
+    after_help = highwater_cli::HELP_EXAMPLES
 )]
 struct Cli {
     #[command(subcommand)]

@@ -43,18 +43,11 @@ pub fn serve(
         .map_err(|error| say(&error))?;
 
     let reactor = boot::reactor_config(&config, &probe, cores, listen)?;
-    let cleanup_dir = config.data_dir.clone();
-    let direct_io = probe.direct_io;
     let told = Arc::clone(&config);
     highwater_reactor::run(
         reactor,
         move |core: CoreId| factory.make(core),
         move |addresses| {
-            // Every core's new ledger is durable: those of cores that are no more can go.
-            let mut disk = OsBootDisk::new(&cleanup_dir, direct_io);
-            if let Err(error) = highwater_store::remove_orphans(&mut disk, cores) {
-                tracing::warn!(%error, "ledgers of former cores stay behind");
-            }
             let address = addresses.first().copied().unwrap_or(listen);
             announce(&told, cores, address);
             ready(&told, address);
@@ -83,8 +76,8 @@ fn describe_disk(probe: &DiskProbe) {
     if !probe.direct_io {
         tracing::warn!(
             filesystem = %probe.filesystem,
-            "this filesystem refuses O_DIRECT: writes are buffered and flushed, slower but as safe; \
-             use ext4 or XFS on a local disk for full speed"
+            "this filesystem refuses O_DIRECT: every write is buffered and flushed by itself, slower \
+             but as safe; use ext4 or XFS on a local disk for full speed"
         );
     }
     tracing::info!(

@@ -15,10 +15,7 @@ use crate::message::{Message, Query, QueryPart};
 use crate::metadata::{Image, MetadataRecord};
 use crate::partition_table::{Owner, PartitionTable};
 use crate::shard::{NodeIdentity, Shard, ShardParts};
-
-#[path = "../../store/tests/support/disk.rs"]
-#[allow(dead_code, reason = "the tests of the store use the rest")]
-mod disk;
+use crate::testing::disk;
 
 /// The core that asks in these tests.
 pub const ASKER: CoreId = CoreId(1);

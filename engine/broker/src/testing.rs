@@ -3,7 +3,7 @@
 
 #[path = "../../store/tests/support/disk.rs"]
 #[allow(dead_code, reason = "the store's tests use the rest")]
-mod disk;
+pub mod disk;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;

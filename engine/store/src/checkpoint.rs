@@ -3,16 +3,18 @@
 //!
 //! It is believed for a partition only when the marks ledger holds a CLEAN mark with the very same
 //! position: the mark is written after the checkpoint and is gone from the ledger once the next
-//! process has begun.
+//! process has begun. Position alone does not tell one clean stop from another (retention and
+//! rolling by time change a log without moving its end), so the checkpoints themselves are removed
+//! before that process serves: what is found at a start was written by the stop before it.
 
 use std::collections::HashMap;
 
 use highwater_base::disk::{BootDisk, DiskError};
 use highwater_base::{CoreId, PartitionIndex, Timestamp, TopicId};
 
-use crate::PartitionKey;
 use crate::log::{Hole, Log};
 use crate::sidecar::{CHECKPOINT_MAGIC, SIDECAR_BYTES_MAX, frame, unframe};
+use crate::{LedgerError, PartitionKey};
 
 const DIRECTORY: &str = "checkpoint";
 
@@ -119,6 +121,14 @@ impl CheckpointImage {
     pub fn take(&mut self, key: PartitionKey) -> Option<LogImage> {
         self.logs.remove(&key)
     }
+}
+
+/// Removes the checkpoints of all cores, past and present.
+pub(crate) fn remove_all(boot: &mut dyn BootDisk) -> Result<(), LedgerError> {
+    boot.remove(DIRECTORY).map_err(|error| LedgerError {
+        path: DIRECTORY.to_string(),
+        error,
+    })
 }
 
 /// Reads a small file whose size is known.

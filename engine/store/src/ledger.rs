@@ -21,11 +21,14 @@ use highwater_base::disk::{
 use highwater_base::limits::BLOCK_BYTES;
 use highwater_base::{AlignedBuffer, CoreId, Epoch, Offset, Position};
 
+use crate::checkpoint;
 use crate::marks::{
     BlockHeader, Mark, PartitionKey, RECORDS_PER_BLOCK, SNAPSHOT_ENDS, decode_block, encode_block,
 };
 
 const DIRECTORY: &str = "marks";
+/// Where the partitions are.
+const TOPICS_DIRECTORY: &str = "topics";
 const COPIES: usize = 2;
 /// Blocks of a generation's file at least.
 const FILE_BLOCKS_MIN: usize = 256;
@@ -109,7 +112,7 @@ impl PartitionMarks {
 
 /// A ledger that cannot be read or written.
 #[derive(Debug, thiserror::Error)]
-#[error("marks ledger {path}: {error}")]
+#[error("{path}: {error}")]
 pub struct LedgerError {
     pub path: String,
     pub error: DiskError,
@@ -164,6 +167,8 @@ impl LedgerImage {
                 None => image.unreadable |= anything,
             }
         }
+        // Marks come before data: where there is data, somebody took them away.
+        image.unreadable |= image.generations.is_empty() && has_data(boot)?;
         Ok(image)
     }
 
@@ -185,10 +190,27 @@ impl LedgerImage {
         self.partitions.get(key)
     }
 
+    /// The partitions that anything is known of.
+    pub fn keys(&self) -> impl Iterator<Item = &PartitionKey> {
+        self.partitions.keys()
+    }
+
     /// False when some ledger has damage in both copies: marks may be missing.
     #[must_use]
     pub fn is_readable(&self) -> bool {
         !self.unreadable
+    }
+}
+
+/// Whether the directory holds partitions.
+fn has_data(boot: &dyn BootDisk) -> Result<bool, LedgerError> {
+    match boot.list(TOPICS_DIRECTORY) {
+        Ok(entries) => Ok(!entries.is_empty()),
+        Err(DiskError::NotFound) => Ok(false),
+        Err(error) => Err(LedgerError {
+            path: TOPICS_DIRECTORY.to_string(),
+            error,
+        }),
     }
 }
 
@@ -347,11 +369,15 @@ fn read_what_can_be(
     Ok(left)
 }
 
-/// Removes the ledgers of cores that are no more, once every core's own is durable.
+/// Removes what the process before this one left for recovery: the ledgers of cores that are no
+/// more, whose CLEAN marks would still count, and all checkpoints, which only fit the clean stop
+/// they were written at. Every core's own ledger is durable by now, every log is recovered, and no
+/// core serves yet: from its first append on, what is removed here would be wrong.
 ///
 /// # Errors
-/// The disk refuses.
-pub fn remove_orphans(boot: &mut dyn BootDisk, cores: usize) -> Result<(), LedgerError> {
+/// The disk refuses; then no core may serve.
+pub fn forget_former_process(boot: &mut dyn BootDisk, cores: usize) -> Result<(), LedgerError> {
+    checkpoint::remove_all(boot)?;
     for core in cores_found(boot)? {
         if usize::from(core.0) < cores {
             continue;
@@ -367,7 +393,7 @@ pub fn remove_orphans(boot: &mut dyn BootDisk, cores: usize) -> Result<(), Ledge
     Ok(())
 }
 
-/// One flush; later ones are greater.
+/// One flush; later ones are greater, and the first is 1: with 0, none has ended yet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct LedgerFlush(pub u64);
 
@@ -460,7 +486,7 @@ impl MarksLedger {
             generation,
             next_block: 0,
             file_blocks: [0; 2],
-            next_flush: 0,
+            next_flush: 1,
             flights: VecDeque::new(),
             buffers: Vec::new(),
             attached: false,

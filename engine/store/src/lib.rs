@@ -31,7 +31,7 @@ pub mod tail;
 mod zeroing;
 
 pub use ledger::{
-    LedgerError, LedgerFlush, LedgerImage, MarksLedger, PartitionMarks, remove_orphans,
+    LedgerError, LedgerFlush, LedgerImage, MarksLedger, PartitionMarks, forget_former_process,
 };
 pub use log::{Hole, LogConfig, LogId, PartitionSpec};
 pub use lookup::Lookup;

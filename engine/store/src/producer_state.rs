@@ -17,6 +17,9 @@ const SLOTS: usize = PRODUCER_BATCHES_MAX + 1;
 /// Producers forgotten at once when the table is full.
 const FORGOTTEN_AT_ONCE: usize = PRODUCERS_PER_PARTITION_MAX / 20;
 
+/// How long after recovery no producer expires.
+const RESEND_GRACE_MS: i64 = 15 * 60 * 1000;
+
 /// One appended batch of a producer.
 #[derive(
     Clone, Copy, Debug, Default, PartialEq, Eq, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize,
@@ -174,6 +177,27 @@ impl ProducerTable {
         });
     }
 
+    /// Notes a batch that recovery found in the log. The bound holds here as it does for appends:
+    /// whoever was used longest ago goes. When that was, the batch's own time has to tell.
+    pub fn replay(&mut self, header: &BatchHeader, base_offset: Offset, now_ms: Timestamp) {
+        let is_new = !self.producers.contains_key(&header.producer_id);
+        if is_new && self.producers.len() >= PRODUCERS_PER_PARTITION_MAX {
+            let all_durable = Offset(i64::MAX);
+            self.forget_least_used(all_durable, now_ms);
+        }
+        self.note(header, base_offset, header.max_timestamp.min(now_ms));
+    }
+
+    /// After recovery nobody expires at once, however old the batches say they are: a producer may
+    /// just be sending again what it was not answered before the crash.
+    pub fn keep_for_resends(&mut self, now_ms: Timestamp, expiration_ms: i64) {
+        let idle_ms_max = expiration_ms.saturating_sub(RESEND_GRACE_MS).max(0);
+        let used_at_least_ms = now_ms.saturating_sub(idle_ms_max);
+        for producer in self.producers.values_mut() {
+            producer.last_used_ms = producer.last_used_ms.max(used_at_least_ms);
+        }
+    }
+
     /// Undoes every append from `from` on.
     pub fn roll_back(&mut self, from: Offset) {
         self.producers.retain(|_, producer| {
@@ -202,15 +226,19 @@ impl ProducerTable {
     }
 
     fn forget_least_used(&mut self, durable_end: Offset, now_ms: Timestamp) -> bool {
-        let mut used: Vec<(i64, i64)> = self
+        let mut used: Vec<(i64, i64, i64)> = self
             .producers
             .values()
             .filter(|producer| is_durable(producer, durable_end))
-            .map(|producer| (producer.last_used_ms.min(now_ms), producer.producer_id))
+            .map(|producer| {
+                let last_offset = producer.window().last().map_or(-1, |last| last.last_offset);
+                let last_used_ms = producer.last_used_ms.min(now_ms);
+                (last_used_ms, last_offset, producer.producer_id)
+            })
             .collect();
         used.sort_unstable();
         used.truncate(FORGOTTEN_AT_ONCE);
-        for (_, producer_id) in &used {
+        for (_, _, producer_id) in &used {
             self.producers.remove(producer_id);
         }
         !used.is_empty()
@@ -411,5 +439,36 @@ mod tests {
     fn snapshots_round_trip() {
         let table = table_with(4);
         assert_eq!(ProducerTable::from_snapshot(table.snapshot()), table);
+    }
+
+    #[test]
+    fn replay_keeps_to_the_bound_and_forgets_the_oldest() {
+        let most = PRODUCERS_PER_PARTITION_MAX as i64;
+        let mut table = ProducerTable::default();
+        let now_ms = 2 * most;
+        for id in 0..most + 10 {
+            let mut next = header(0, 0, 1);
+            // The last half says it comes from the future.
+            next.max_timestamp = if id < most / 2 { id } else { i64::MAX };
+            next.producer_id = most - id;
+            table.replay(&next, Offset(id), now_ms);
+            assert!(table.len() <= PRODUCERS_PER_PARTITION_MAX);
+        }
+        let kept = table.snapshot();
+        let first = kept.iter().map(|it| it.batches[0].base_offset).min();
+        assert_eq!(first, Some(FORGOTTEN_AT_ONCE as i64));
+        assert!(kept.iter().all(|it| it.last_used_ms <= now_ms));
+    }
+
+    #[test]
+    fn old_timestamps_do_not_expire_a_producer_that_may_be_resending() {
+        let (day_ms, now_ms) = (24 * 3600 * 1000, 1_700_000_000_000);
+        let mut table = ProducerTable::default();
+        table.replay(&header(0, 0, 1), Offset(0), now_ms);
+        table.keep_for_resends(now_ms, day_ms);
+        table.expire(now_ms + RESEND_GRACE_MS - 1, day_ms, Offset(1));
+        assert_eq!(table.len(), 1);
+        table.expire(now_ms + RESEND_GRACE_MS, day_ms, Offset(1));
+        assert_eq!(table.len(), 0);
     }
 }

@@ -10,6 +10,11 @@
 //! | a segment missing below D | hole |
 //! | zeros to the end of the last segment, x >= D | the normal end |
 //!
+//! Where marks may be missing, D says nothing about what lies behind it: the log begins with the
+//! first segment there is, and it is cut only where nothing valid follows. A partition that a
+//! readable ledger does not hold is either new, and then cut like others as long as little lies
+//! behind the bad byte, or has lost its marks.
+//!
 //! Header fields outside Kafka's CRC are redundant: the base offset by continuity, the epoch by the
 //! segment, the length by the CRC. A sealed segment whose sidecar fits the next segment and lies
 //! below D is not scanned: its batches carry CRCs that readers check.
@@ -23,7 +28,7 @@ mod walk;
 
 use highwater_base::disk::{BootDisk, DiskError, DiskRequest};
 use highwater_base::limits::{BLOCK_BYTES, FRAME_BYTES_MAX};
-use highwater_base::{BatchHeader, Epoch, Now, Offset};
+use highwater_base::{BatchHeader, Epoch, Now, Offset, Position};
 
 use crate::batch_scan::BatchScan;
 use crate::checkpoint::CheckpointImage;
@@ -31,14 +36,19 @@ use crate::index::IndexEntry;
 use crate::log::{Hole, Log, LogId, PartitionSpec};
 use crate::producer_state::ProducerTable;
 use crate::segment::{HEADER_BLOCK_BYTES, SegmentHeaderError, segment_path};
-use crate::store::Store;
+use crate::store::{BARRIERS_IN_FLIGHT_MAX, Store};
 use crate::tail::WINDOW_BYTES_MAX;
-use crate::{LedgerImage, Mark, PartitionMarks};
-use walk::Walk;
+use crate::{LedgerImage, Mark, PartitionKey, PartitionMarks};
+use walk::{Trust, Walk};
 
+/// Bytes of one write: at most a window or one batch.
+const WRITE_BYTES_MAX: u64 = (WINDOW_BYTES_MAX + FRAME_BYTES_MAX + BLOCK_BYTES) as u64;
 /// How far behind the end bytes of unacknowledged writes can lie: one write is under way per log,
-/// of at most a window or one batch.
-pub const STALE_REACH_BYTES: u64 = (WINDOW_BYTES_MAX + FRAME_BYTES_MAX + BLOCK_BYTES) as u64;
+/// and those of other groups may wait for their barrier.
+pub const STALE_REACH_BYTES: u64 = BARRIERS_IN_FLIGHT_MAX as u64 * WRITE_BYTES_MAX;
+/// How much may lie behind the first bad byte of a partition without marks for it to be a torn tail:
+/// what a partition gets in its first moments.
+const UNMARKED_REACH_BYTES: u64 = 2 * WINDOW_BYTES_MAX as u64;
 
 /// What recovery found.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -103,45 +113,49 @@ impl Store {
     ) -> Result<(LogId, RecoveryReport), RecoverError> {
         let wanted_epoch = spec.epoch;
         let log = self.empty_log(spec);
-        let known = marks.get(&log.key).cloned();
-        let clean = known.as_ref().and_then(|marks| marks.clean);
+        let trust = match marks.get(&log.key) {
+            _ if !marks.is_readable() => Trust::Unreadable,
+            Some(_) => Trust::Marked,
+            None => Trust::Unmarked,
+        };
+        let known = marks.get(&log.key).cloned().unwrap_or_default();
+        let clean = known.clean;
         let clean = clean.filter(|_| marks.is_readable() && !self.has_served);
         let checkpoint = self
             .checkpoint
             .get_or_insert_with(|| Box::new(CheckpointImage::read(boot)));
         let image = checkpoint.take(log.key).filter(|image| {
-            clean.is_some_and(|at| at.epoch.0 == image.epoch && at.end.0 == image.end)
+            let same_end = |at: Position| at.epoch.0 == image.epoch && at.end.0 == image.end;
+            clean.is_some_and(same_end) && image.log_start >= known.log_start.0
         });
         let directory = log.directory();
-        let known = known.unwrap_or_default();
         let mut walk = Walk {
             boot,
             directory,
             durable: known.persisted_end,
             clean: clean.is_some(),
+            trust,
             expected: known.log_start,
             producers: ProducerTable::default(),
             replay_from: Offset::ZERO,
             now_ms: now.wall_ms,
-            report: RecoveryReport {
-                vouch: marks.is_readable(),
-                ..RecoveryReport::default()
-            },
+            report: RecoveryReport::default(),
             cluster_id: self.cluster_id,
             log,
         };
-        walk.log.log_start = known.log_start;
-        walk.log.epochs = known.epochs.clone();
-        match image {
-            Some(image) => walk.take_checkpoint(image)?,
-            None => walk.run()?,
+        walk.begin(&known);
+        // Whatever is wrong with a checkpoint, the batches tell as well.
+        if image.is_none_or(|image| walk.take_checkpoint(image).is_err()) {
+            walk.begin(&known);
+            walk.run()?;
         }
         let Walk {
             mut log,
-            producers,
+            mut producers,
             mut report,
             ..
         } = walk;
+        producers.keep_for_resends(now.wall_ms, self.config.producer_id_expiration_ms);
         if !producers.is_empty() {
             log.producers = Some(Box::new(producers));
         }
@@ -150,7 +164,7 @@ impl Store {
         report.log_start = log.log_start;
         report.holes = log.holes.clone();
         report.segments = log.segments.len();
-        self.record_recovered(&log, &known, &report);
+        self.record_recovered(now, &log, &known, &report);
         for at in 0..log.segments.len() {
             let segment = &log.segments[at];
             let (base, epoch) = (segment.base_offset, segment.epoch);
@@ -160,8 +174,18 @@ impl Store {
         Ok((self.add_log(log), report))
     }
 
-    fn record_recovered(&mut self, log: &Log, known: &PartitionMarks, report: &RecoveryReport) {
+    fn record_recovered(
+        &mut self,
+        now: Now,
+        log: &Log,
+        known: &PartitionMarks,
+        report: &RecoveryReport,
+    ) {
         let key = log.key;
+        if log.log_start > known.log_start {
+            let offset = log.log_start;
+            self.ledger.record(Mark::LogStart { key, offset });
+        }
         if known.epochs.last() != log.epochs.last()
             && let Some(&(epoch, start)) = log.epochs.last()
         {
@@ -180,6 +204,23 @@ impl Store {
                 high_watermark: log.end,
             });
         }
+        // What is found here is served: the ledger has to say so even if nothing is appended.
+        self.ledger_is_due(now);
+    }
+
+    fn ledger_is_due(&mut self, now: Now) {
+        if self.ledger.has_pending() {
+            let due_at_ns = now.plus_ms(self.config.ledger_lag_ms);
+            self.group_commit.ledger_due_at_ns.get_or_insert(due_at_ns);
+        }
+    }
+
+    /// Drops the marks of partitions that are no more, before serving.
+    pub fn forget_marks(&mut self, now: Now, gone: impl Iterator<Item = PartitionKey>) {
+        for key in gone {
+            self.ledger.record(Mark::Dropped { key });
+        }
+        self.ledger_is_due(now);
     }
 
     /// Hands over the requests that name recovered files, before the first turn: a read may follow.

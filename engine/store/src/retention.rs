@@ -203,6 +203,10 @@ impl Store {
         let directory = state.directory();
         let removed: Vec<_> = state.segments.drain(..gone).collect();
         state.epochs_below(start);
+        if state.segments.is_empty() {
+            // The last snapshot goes with its segment.
+            self.snapshot_producers(log);
+        }
         for segment in removed {
             while let Some(buffer) = self.log_mut(log).tail.pop_oldest_of(segment.base_offset) {
                 self.release(buffer);

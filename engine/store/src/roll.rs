@@ -160,11 +160,12 @@ impl Store {
         SegmentFile::absent(file, size_bytes)
     }
 
-    /// Producer state as of the active segment's base, so that recovery replays no older segment.
-    fn snapshot_producers(&mut self, log: LogId) {
+    /// Producer state as of the log's end, where a segment begins: recovery replays no older one,
+    /// and finds what producers did in those that retention removed.
+    pub(crate) fn snapshot_producers(&mut self, log: LogId) {
         let state = self.log(log);
-        if state.segments.len() < 2 {
-            // Nothing came before the first segment of a log.
+        let nobody = state.producers.as_ref().is_none_or(|all| all.is_empty());
+        if state.segments.len() < 2 && nobody {
             return;
         }
         let none = Default::default();

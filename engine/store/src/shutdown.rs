@@ -106,6 +106,7 @@ impl Store {
         let state = self.log(log);
         let (directory, end) = (state.directory(), state.end);
         let Some(last) = state.segments.last() else {
+            self.snapshot_producers(log);
             return;
         };
         let (base, epoch) = (last.base_offset, last.epoch);

@@ -34,6 +34,8 @@ use crate::{Mark, MarksLedger, PartitionKey};
 
 /// First file id of segments; the smaller ones are the marks ledger's.
 pub const FIRST_SEGMENT_FILE: u32 = 1 << 16;
+/// Groups of writes that may be under way at once on a core, at most.
+pub const BARRIERS_IN_FLIGHT_MAX: usize = 16;
 /// File ids the store may use end here.
 const FILE_ID_LIMIT: u32 = 1 << 31;
 
@@ -240,8 +242,8 @@ impl Store {
     #[must_use]
     pub fn new(config: StoreConfig, cluster_id: ClusterId, ledger: MarksLedger) -> Store {
         assert!(
-            config.barriers_in_flight_max > 0 && config.barriers_in_flight_max <= 16,
-            "barriers_in_flight_max is {}, allowed is 1 to 16",
+            (1..=BARRIERS_IN_FLIGHT_MAX).contains(&config.barriers_in_flight_max),
+            "barriers_in_flight_max is {}, allowed is 1 to {BARRIERS_IN_FLIGHT_MAX}",
             config.barriers_in_flight_max
         );
         Store {

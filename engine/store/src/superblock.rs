@@ -18,6 +18,8 @@ pub const FORMAT_VERSION: u32 = 1;
 const COPIES: usize = 4;
 const AGREEING_MIN: usize = 2;
 const CONTENT_BYTES: usize = 64;
+/// Sequence of the superblock that formatting writes.
+const FIRST_SEQUENCE: u64 = 1;
 
 /// The superblock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -82,7 +84,7 @@ impl Superblock {
             disk_id,
             format_version: FORMAT_VERSION,
             clean_shutdown: true,
-            sequence: 1,
+            sequence: FIRST_SEQUENCE,
         };
         superblock.write(boot)?;
         Ok(superblock)
@@ -104,8 +106,7 @@ impl Superblock {
             .iter()
             .filter(|copy| matches!(copy, Copy::Damaged))
             .count();
-        if copies.iter().all(|copy| matches!(copy, Copy::Blank)) {
-            // A crash during formatting: nothing was ever stored here.
+        if is_formatting_unfinished(&copies) {
             return Err(SuperblockError::Absent);
         }
         for copy in &copies {
@@ -197,6 +198,14 @@ impl Superblock {
         block[CONTENT_BYTES..CONTENT_BYTES + 4].copy_from_slice(&crc.to_le_bytes());
         block
     }
+}
+
+/// A crash during formatting leaves no copy, or power loss a single one of the first: nothing was
+/// ever stored here, for a process runs only after an update of all four.
+fn is_formatting_unfinished(copies: &[Copy]) -> bool {
+    let mut written = copies.iter().filter(|copy| !matches!(copy, Copy::Blank));
+    let first = |copy: &Copy| matches!(copy, Copy::Good(it) if it.sequence == FIRST_SEQUENCE);
+    written.next().is_none_or(first) && written.next().is_none()
 }
 
 fn take<const N: usize>(bytes: &[u8], at: usize) -> [u8; N] {

@@ -44,7 +44,8 @@ pub use config::{Deal, DirectIo, Idle, Listener, ReactorConfig};
 pub use lock::{DirLock, LockError, lock_data_dir};
 pub use outbox::{Outbox, SendPiece};
 pub use probe::{
-    DiskProbe, IoUringUnavailable, ProbeError, WriteCache, check_io_uring, probe_disk,
+    DIRECT_IO_PROBE_PREFIX, DiskProbe, IoUringUnavailable, ProbeError, WriteCache, check_io_uring,
+    probe_disk,
 };
 pub use runtime::{ReactorError, run};
 pub use service::{

@@ -9,6 +9,10 @@ use std::path::{Path, PathBuf};
 use highwater_base::AlignedBuffer;
 use highwater_base::limits::BLOCK_BYTES;
 
+/// How the file is named, before the process id, that shows whether direct I/O works. A process
+/// killed at that moment leaves it behind.
+pub const DIRECT_IO_PROBE_PREFIX: &str = ".direct-io-probe-";
+
 /// How a device treats completed writes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum WriteCache {
@@ -153,7 +157,7 @@ fn filesystem_name(path: &Path) -> String {
 
 /// Whether a block written with O_DIRECT arrives.
 fn takes_direct_io(directory: &Path) -> bool {
-    let path = directory.join(format!(".direct-io-probe-{}", std::process::id()));
+    let path = directory.join(format!("{DIRECT_IO_PROBE_PREFIX}{}", std::process::id()));
     let attempt = || -> io::Result<()> {
         let file = OpenOptions::new()
             .write(true)

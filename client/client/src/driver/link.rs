@@ -2,7 +2,7 @@
 //!
 //! Requests may be sent at any time and are answered in order. The first failure (the peer closes,
 //! bytes make no sense, an answer takes too long) ends the link and fails everything outstanding;
-//! both tasks drop what they wait for, and with it the socket, whatever the peer does.
+//! both tasks cancel what they wait for and let go of the socket, whatever the peer does.
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
@@ -14,7 +14,7 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use highwater_wire::{ApiKey, EncodeError};
-use monoio::io::{AsyncReadRent, AsyncWriteRentExt, Splitable};
+use monoio::io::{CancelableAsyncReadRent, CancelableAsyncWriteRentExt, Canceller, Splitable};
 use monoio::net::TcpStream;
 use monoio::net::tcp::{TcpOwnedReadHalf, TcpOwnedWriteHalf};
 
@@ -231,8 +231,8 @@ impl Link {
         self.progress.notify();
     }
 
-    /// Runs an operation on the socket; `None` when the link was closed meanwhile. Dropping the
-    /// operation takes it back from the kernel, which would else wait for a peer that hangs.
+    /// Waits for an operation; `None` when the link was closed meanwhile. One on the socket is then
+    /// to be taken back from the kernel, which would else wait for a peer that hangs.
     async fn while_open<T>(&self, operation: impl Future<Output = T>) -> Option<T> {
         let mut operation = pin!(operation);
         let mut ended = pin!(self.ended.changed_since(0));
@@ -287,8 +287,15 @@ async fn connect(address: SocketAddr) -> std::io::Result<TcpStream> {
 }
 
 async fn read(link: Rc<Link>, mut reader: TcpOwnedReadHalf) {
+    let canceller = Canceller::new();
     let mut buffer = vec![0; READ_BYTES];
-    while let Some((result, returned)) = link.while_open(reader.read(buffer)).await {
+    loop {
+        let mut operation = pin!(reader.cancelable_read(buffer, canceller.handle()));
+        let Some((result, returned)) = link.while_open(operation.as_mut()).await else {
+            canceller.cancel();
+            let _ = operation.await;
+            return;
+        };
         buffer = returned;
         match result {
             Ok(0) => link.lost("the broker closed it".to_string()),
@@ -299,6 +306,7 @@ async fn read(link: Rc<Link>, mut reader: TcpOwnedReadHalf) {
 }
 
 async fn write(link: Rc<Link>, mut writer: TcpOwnedWriteHalf) {
+    let canceller = Canceller::new();
     let mut buffer = Vec::new();
     loop {
         let seen = link.output.seen();
@@ -310,7 +318,10 @@ async fn write(link: Rc<Link>, mut writer: TcpOwnedWriteHalf) {
                 None => return,
             }
         }
-        let Some((result, returned)) = link.while_open(writer.write_all(buffer)).await else {
+        let mut operation = pin!(writer.write_all(buffer, canceller.handle()));
+        let Some((result, returned)) = link.while_open(operation.as_mut()).await else {
+            canceller.cancel();
+            let _ = operation.await;
             return;
         };
         buffer = returned;

@@ -13,6 +13,7 @@ use figment::Figment;
 use figment::providers::{Format, Serialized, Toml};
 use figment::value::Value;
 use highwater_base::NodeId;
+use highwater_store::store::BARRIERS_IN_FLIGHT_MAX;
 use serde::{Deserialize, Serialize};
 
 use super::topic::{self, TopicConfig};
@@ -168,8 +169,13 @@ impl NodeConfig {
             let allowed = "a multiple of 4096, at least 65536";
             return wrong("first_segment_bytes", &self.first_segment_bytes, allowed);
         }
-        if self.barriers_in_flight_max == 0 {
-            return wrong("barriers_in_flight_max", &0, "1 or more");
+        if !(1..=BARRIERS_IN_FLIGHT_MAX).contains(&self.barriers_in_flight_max) {
+            let allowed = format!("1 to {BARRIERS_IN_FLIGHT_MAX}");
+            return wrong(
+                "barriers_in_flight_max",
+                &self.barriers_in_flight_max,
+                &allowed,
+            );
         }
         self.listen_address()?;
         self.topic_defaults()?;
@@ -331,6 +337,11 @@ mod tests {
                 .to_string()
                 .contains("num_partitions is 0; allowed is 1 or more")
         );
+        for barriers in ["0", "17"] {
+            let error = load(&[], &[set("barriers_in_flight_max", barriers)]);
+            let error = error.expect_err("refused").to_string();
+            assert!(error.contains("allowed is 1 to 16"), "{error}");
+        }
         let error = load(&[], &[set("no_such_key", "0")]).expect_err("refused");
         assert!(error.to_string().contains("no_such_key"), "{error}");
         let error = load(&[], &[set("topic.cleanup.policy", "compact")]);

@@ -1,5 +1,5 @@
 //! Taking a log from the checkpoint of a clean stop: only sidecars are read, and what is missing of
-//! those is rebuilt from the batches.
+//! those is rebuilt from the batches. Of the segments themselves only the size is looked at.
 
 use highwater_base::disk::FileId;
 use highwater_base::{Epoch, Offset};
@@ -13,7 +13,8 @@ use crate::segment::{FileState, HEADER_BLOCK_BYTES, Segment, SegmentFile, segmen
 use crate::sidecar;
 
 impl Walk<'_> {
-    /// Takes everything from the checkpoint; only sidecars are read.
+    /// Takes everything from the checkpoint; only sidecars are read. After an error the walk has to
+    /// begin anew.
     pub(super) fn take_checkpoint(&mut self, image: LogImage) -> Result<(), RecoverError> {
         self.report.from_checkpoint = true;
         self.log.log_start = Offset(image.log_start);
@@ -22,6 +23,7 @@ impl Walk<'_> {
         self.log.epochs = epochs.map(|at| (Epoch(at.0), Offset(at.1))).collect();
         for saved in &image.segments {
             let (base, epoch) = (Offset(saved.base_offset), Epoch(saved.epoch));
+            self.check_size(base, epoch, saved.size_bytes)?;
             let index = self.read_index(base, epoch).filter(|(image, _)| {
                 image.end_position == saved.end_position && image.next_offset == saved.next_offset
             });
@@ -47,16 +49,29 @@ impl Walk<'_> {
             self.log.has_unsettled |= saved.sealed && !saved.settled;
         }
         self.log.end = Offset(image.end);
-        if let Some(last) = self.log.segments.last() {
-            let path = segment_path(&self.directory, last.base_offset, last.epoch, "producers");
-            let saved = self.read_small(&path);
-            match saved.and_then(|bytes| sidecar::decode_producers(&bytes)) {
+        match self.log.segments.last() {
+            Some(last) => match self.read_producers(last.base_offset, last.epoch) {
                 Some((offset, table)) if offset == self.log.end => self.producers = table,
                 _ => self.replay_all()?,
-            }
+            },
+            None => self.take_producers_without_segments(self.log.end, Epoch(image.epoch)),
         }
         self.log.durable = self.log.memory_end();
         Ok(())
+    }
+
+    /// A file that is gone or shorter than it was is noticed by its last byte.
+    fn check_size(&self, base: Offset, epoch: Epoch, size_bytes: u64) -> Result<(), RecoverError> {
+        let path = segment_path(&self.directory, base, epoch, "log");
+        let position = size_bytes.saturating_sub(1);
+        match self
+            .boot
+            .read(&path, position, &mut [0])
+            .map_err(at(&path))?
+        {
+            0 => Err(RecoverError::Damaged { path, position }),
+            _ => Ok(()),
+        }
     }
 
     pub(super) fn read_small(&self, path: &str) -> Option<Vec<u8>> {
@@ -125,7 +140,7 @@ impl Walk<'_> {
                 };
                 if header.is_idempotent() {
                     let offset = Offset(header.base_offset);
-                    self.producers.note(&header, offset, self.now_ms);
+                    self.producers.replay(&header, offset, self.now_ms);
                 }
                 position += header.total_bytes() as u64;
             }

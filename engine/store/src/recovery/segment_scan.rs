@@ -6,8 +6,8 @@ use highwater_base::limits::BLOCK_BYTES;
 use highwater_base::record_batch::HEADER_BYTES;
 use highwater_base::{BatchHeader, Offset};
 
-use super::walk::{Found, Step, Walk};
-use super::{RecoverError, STALE_REACH_BYTES, at, index_entry};
+use super::walk::{Found, Step, Trust, Walk};
+use super::{RecoverError, STALE_REACH_BYTES, UNMARKED_REACH_BYTES, at, index_entry};
 use crate::batch_scan::BatchScan;
 use crate::index::SparseIndex;
 use crate::segment::{
@@ -16,12 +16,10 @@ use crate::segment::{
 };
 
 impl Walk<'_> {
-    /// Takes in one segment.
-    pub(super) fn segment(
-        &mut self,
-        found: &Found,
-        next: Option<Offset>,
-    ) -> Result<Step, RecoverError> {
+    /// Takes in the first of these segments; the others follow it.
+    pub(super) fn segment(&mut self, files: &[Found]) -> Result<Step, RecoverError> {
+        let found = &files[0];
+        let next = files.get(1).map(|next| next.base);
         if self.log.segments.is_empty() && found.base <= self.expected {
             self.expected = found.base;
         }
@@ -32,26 +30,23 @@ impl Walk<'_> {
                 end: self.expected,
             });
         }
-        if found.base > self.expected {
-            if !self.is_settled(self.expected) {
-                self.report.torn = true;
-                self.remove(found)?;
-                return Ok(Step::Stop);
-            }
-            self.declare_hole(self.expected, found.base);
-            self.expected = found.base;
+        if found.base > self.expected && !self.close_gap(files)? {
+            return Ok(Step::Cut);
         }
         if self.take_unscanned(found, next)? {
             return Ok(Step::GoOn);
         }
         let mut segment = self.blank_segment(found);
-        let step = self.scan_segment(found, next, &mut segment)?;
+        let step = self.scan_segment(files, &mut segment)?;
         let nothing = segment.end_position == HEADER_BLOCK_BYTES;
         if nothing && segment.hole_positions.is_empty() && !self.is_settled(found.base) {
             // Created, and never durably written to.
-            self.report.torn |= found.header.is_ok() || step == Step::Stop;
-            self.remove(found)?;
-            return Ok(Step::Stop);
+            if step == Step::GoOn {
+                self.remove(found)?;
+                return Ok(step);
+            }
+            self.report.torn = true;
+            return Ok(Step::Cut);
         }
         if found.header.is_err() {
             self.rewrite_header(found)?;
@@ -59,6 +54,68 @@ impl Walk<'_> {
         self.name_for_good(found, &mut segment)?;
         self.log.segments.push(segment);
         Ok(step)
+    }
+
+    /// Offsets are missing before the first of these segments. False when it goes as well.
+    fn close_gap(&mut self, files: &[Found]) -> Result<bool, RecoverError> {
+        let base = files[0].base;
+        let is_first = self.log.segments.is_empty();
+        let is_marked = self.trust == Trust::Marked;
+        let has_batches = (is_first || !is_marked) && self.hold_batches(files)?;
+        if has_batches && is_first && !is_marked {
+            // Retention took what came before; the mark that said so is lost.
+            self.log.log_start = base;
+        } else if has_batches || self.is_settled(self.expected) {
+            self.declare_hole(self.expected, base);
+        } else {
+            self.report.torn = true;
+            return Ok(false);
+        }
+        self.expected = base;
+        Ok(true)
+    }
+
+    /// Whether there is a valid batch in any of these segments.
+    fn hold_batches(&self, files: &[Found]) -> Result<bool, RecoverError> {
+        for found in files {
+            let mut batches = BatchScan::new(&found.path, found.size_bytes);
+            let first = batches.find_batch(&*self.boot, HEADER_BLOCK_BYTES, found.epoch);
+            if first.map_err(at(&found.path))?.is_some() {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// Whether the log, damaged at `position` of the first of these segments and not known to have
+    /// been acknowledged there, may end at it.
+    fn may_cut(&self, files: &[Found], position: u64, blank: bool) -> Result<bool, RecoverError> {
+        let (found, rest) = (&files[0], &files[1..]);
+        if self.trust == Trust::Marked || (blank && rest.is_empty()) {
+            return Ok(true);
+        }
+        let valid_behind = self.find_behind_hole(found, position)?.is_some();
+        if !valid_behind && !self.hold_batches(rest)? {
+            return Ok(true);
+        }
+        // A new partition has no marks for as long as the ledger lags: its few torn writes are told
+        // from a log whose marks were lost by what lies behind them.
+        let is_new = self.trust == Trust::Unmarked && self.log.log_start == Offset::ZERO;
+        Ok(is_new && self.bytes_from(files, position)? <= UNMARKED_REACH_BYTES)
+    }
+
+    /// Bytes from `position` of the first of these segments to the last one written.
+    fn bytes_from(&self, files: &[Found], position: u64) -> Result<u64, RecoverError> {
+        let mut bytes = 0;
+        let mut from = position;
+        for found in files {
+            let mut batches = BatchScan::new(&found.path, found.size_bytes);
+            let last = batches.last_nonzero(&*self.boot, from, found.size_bytes);
+            let last = last.map_err(at(&found.path))?;
+            bytes += last.map_or(0, |last| last + 1 - from);
+            from = HEADER_BLOCK_BYTES;
+        }
+        Ok(bytes)
     }
 
     pub(super) fn blank_segment(&self, found: &Found) -> Segment {
@@ -128,10 +185,11 @@ impl Walk<'_> {
 
     pub(super) fn scan_segment(
         &mut self,
-        found: &Found,
-        next: Option<Offset>,
+        files: &[Found],
         segment: &mut Segment,
     ) -> Result<Step, RecoverError> {
+        let found = &files[0];
+        let next = files.get(1).map(|next| next.base);
         let interval_bytes = self.log.config.index_interval_bytes;
         let mut batches = BatchScan::new(&found.path, found.size_bytes);
         loop {
@@ -146,7 +204,11 @@ impl Walk<'_> {
                 return Ok(Step::GoOn);
             }
             let blank = self.is_blank(found, position)?;
-            if !self.is_settled(self.expected) || (self.clean && blank && next.is_none()) {
+            let ends_here = match self.is_settled(self.expected) {
+                true => self.clean && blank && next.is_none(),
+                false => self.may_cut(files, position, blank)?,
+            };
+            if ends_here {
                 return self.truncate(found, position, blank, segment);
             }
             segment.hole_positions.push((position, self.expected));
@@ -188,7 +250,7 @@ impl Walk<'_> {
         }
         if header.is_idempotent() && header.base_offset >= self.replay_from.0 {
             let base = Offset(header.base_offset);
-            self.producers.note(header, base, self.now_ms);
+            self.producers.replay(header, base, self.now_ms);
         }
         self.expected = header.next_offset();
         self.report.scanned_bytes += header.total_bytes() as u64;

@@ -10,7 +10,7 @@ use crate::batch_scan::BatchScan;
 use crate::log::{DurableEnd, Hole, Log};
 use crate::producer_state::ProducerTable;
 use crate::segment::{FileName, SegmentHeader, SegmentHeaderError, segment_path};
-use crate::sidecar;
+use crate::{PartitionMarks, sidecar};
 
 /// A segment file found in the partition's directory.
 #[derive(Debug)]
@@ -31,6 +31,7 @@ pub(super) struct Walk<'a> {
     /// Everything below was acknowledged, as far as the ledger knows.
     pub durable: Offset,
     pub clean: bool,
+    pub trust: Trust,
     pub expected: Offset,
     pub producers: ProducerTable,
     pub replay_from: Offset,
@@ -40,31 +41,61 @@ pub(super) struct Walk<'a> {
     pub cluster_id: ClusterId,
 }
 
+/// What the marks ledger says of the partition: it decides what may be cut.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Trust {
+    /// It holds the partition: behind D nothing was acknowledged, but for its lag.
+    Marked,
+    /// It is readable and does not hold the partition, which is new, or its marks were lost.
+    Unmarked,
+    /// Marks may be missing: nothing valid is cut.
+    Unreadable,
+}
+
 /// Whether the walk goes on behind a segment.
 #[derive(PartialEq, Eq)]
 pub(super) enum Step {
     GoOn,
     /// The log ends here: later files hold nothing that was acknowledged.
     Stop,
+    /// The log ends before this segment, which holds nothing that was acknowledged either.
+    Cut,
 }
 
 impl Walk<'_> {
+    /// The log as the ledger knows it, and nothing found yet.
+    pub(super) fn begin(&mut self, known: &PartitionMarks) {
+        self.expected = known.log_start;
+        self.log.log_start = known.log_start;
+        self.log.epochs = known.epochs.clone();
+        self.log.segments.clear();
+        self.log.next_prepared_number = 0;
+        self.log.has_unsettled = false;
+        self.producers = ProducerTable::default();
+        self.report = RecoveryReport {
+            vouch: self.trust != Trust::Unreadable,
+            ..RecoveryReport::default()
+        };
+    }
+
     /// Walks the files that are there.
     pub(super) fn run(&mut self) -> Result<(), RecoverError> {
         let mut found = self.find_segments()?;
         self.remove_below_start(&mut found)?;
         self.choose_producers(&found);
-        let mut stopped_at = None;
+        let mut kept = found.len();
         for at in 0..found.len() {
-            let next = found.get(at + 1).map(|next| next.base);
-            if self.segment(&found[at], next)? == Step::Stop {
-                stopped_at = Some(at + 1);
-                break;
+            match self.segment(&found[at..])? {
+                Step::GoOn => continue,
+                Step::Stop => kept = at + 1,
+                Step::Cut => kept = at,
             }
+            self.report.torn |= at + 1 < found.len();
+            break;
         }
-        for later in found.drain(stopped_at.unwrap_or(found.len())..) {
-            self.report.torn = true;
-            self.remove(&later)?;
+        // The last one first: what an interruption leaves is still the front of a log.
+        for gone in found.drain(kept..).rev() {
+            self.remove(&gone)?;
         }
         self.log.end = self.expected.max(self.log.log_start);
         if self.log.end < self.durable {
@@ -194,11 +225,7 @@ impl Walk<'_> {
     /// The newest producer snapshot that acknowledged data covers; replay begins there.
     pub(super) fn choose_producers(&mut self, found: &[Found]) {
         for segment in found.iter().rev() {
-            let path = segment_path(&self.directory, segment.base, segment.epoch, "producers");
-            let Some(bytes) = self.read_small(&path) else {
-                continue;
-            };
-            if let Some((offset, table)) = sidecar::decode_producers(&bytes)
+            if let Some((offset, table)) = self.read_producers(segment.base, segment.epoch)
                 && offset <= self.durable
                 && offset >= segment.base
             {
@@ -208,6 +235,28 @@ impl Walk<'_> {
             }
         }
         self.replay_from = Offset::ZERO;
+        if found.is_empty() {
+            let epoch = self.log.epochs.last().map_or(Epoch(0), |at| at.0);
+            self.take_producers_without_segments(self.log.log_start, epoch);
+        }
+    }
+
+    /// Retention may have taken every segment; the snapshot at the log's end stays.
+    pub(super) fn take_producers_without_segments(&mut self, end: Offset, epoch: Epoch) {
+        if let Some((offset, table)) = self.read_producers(end, epoch)
+            && offset == end
+        {
+            self.producers = table;
+        }
+    }
+
+    pub(super) fn read_producers(
+        &self,
+        base: Offset,
+        epoch: Epoch,
+    ) -> Option<(Offset, ProducerTable)> {
+        let path = segment_path(&self.directory, base, epoch, "producers");
+        sidecar::decode_producers(&self.read_small(&path)?)
     }
 
     pub(super) fn declare_hole(&mut self, from: Offset, to: Offset) {

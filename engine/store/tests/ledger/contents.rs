@@ -1,7 +1,7 @@
 //! What is recorded comes back, through file switches and starts.
 
 use highwater_base::CoreId;
-use highwater_store::{LedgerImage, Mark, MarksLedger, PartitionKey, remove_orphans};
+use highwater_store::{LedgerImage, Mark, MarksLedger, PartitionKey, forget_former_process};
 
 use crate::model::*;
 use crate::sector_disk::{Fate, SectorDisk};
@@ -188,7 +188,7 @@ fn ledgers_of_all_cores_are_merged_and_orphans_removed() {
     assert_holds(&disk, &state_of(&all));
     // One core now, which takes everything over; only then the other ledger may go.
     start(&mut disk);
-    remove_orphans(&mut disk, 1).expect("it works");
+    forget_former_process(&mut disk, 1).expect("it works");
     assert!(disk.exists(A[0]) && disk.exists(B[1]));
     assert!(!disk.exists("marks/core-1-0a") && !disk.exists("marks/core-1-1b"));
     assert_holds(&disk, &state_of(&all));
