@@ -468,6 +468,7 @@ pub fn reactor_config(
         } else {
             DirectIo::Buffered
         },
+        read_ahead_bytes: probe.read_ahead_bytes,
         frame_bytes_max: config.frame_bytes_max,
         send_bytes_max: config.send_queue_bytes_max,
         connections_max: config.connections_max,

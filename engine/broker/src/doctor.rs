@@ -347,6 +347,7 @@ mod tests {
             fua: true,
             filesystem: filesystem.to_string(),
             rotational: false,
+            read_ahead_bytes: 128 << 10,
         }
     }
 

@@ -55,6 +55,8 @@ pub struct ReactorConfig {
     /// Root of all paths in disk requests.
     pub data_dir: PathBuf,
     pub direct_io: DirectIo,
+    /// The most the kernel reads ahead at once; more is asked for in several calls.
+    pub read_ahead_bytes: usize,
     /// Largest frame, without its length prefix.
     pub frame_bytes_max: usize,
     /// Size of a connection's receive buffer while its frames are small.
@@ -79,6 +81,7 @@ impl Default for ReactorConfig {
             idle: Idle::Sleep,
             data_dir: PathBuf::from("."),
             direct_io: DirectIo::Direct,
+            read_ahead_bytes: 128 * 1024,
             frame_bytes_max: 100 * 1024 * 1024,
             receive_buffer_bytes: 16 * 1024,
             send_bytes_max: 64 * 1024 * 1024,

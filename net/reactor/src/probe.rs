@@ -34,6 +34,8 @@ pub struct DiskProbe {
     pub fua: bool,
     pub filesystem: String,
     pub rotational: bool,
+    /// The most the kernel reads ahead at once, in bytes.
+    pub read_ahead_bytes: usize,
 }
 
 /// A directory that could not be looked at.
@@ -117,6 +119,9 @@ pub fn probe_disk(path: &Path) -> Result<DiskProbe, ProbeError> {
         fua: !stacked && read("fua").as_deref() == Some("1"),
         filesystem: filesystem_name(path),
         rotational: read("rotational").as_deref() == Some("1"),
+        read_ahead_bytes: read("read_ahead_kb")
+            .and_then(|kibibytes| kibibytes.parse::<usize>().ok())
+            .map_or(0, |kibibytes| kibibytes << 10),
     })
 }
 

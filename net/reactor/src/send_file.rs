@@ -26,15 +26,16 @@ const READ_AHEAD_BYTES: u64 = 4 * 1024 * 1024;
 /// Pages asked for by one call on a running window: asking costs about 0.2 ms per MiB (allocating
 /// pages and submitting the reads), during which the core does nothing else.
 const READ_AHEAD_STEP_BYTES: u64 = 512 * 1024;
-/// Bytes of one call: the kernel silently cuts it to the device's `read_ahead_kb` or its largest
-/// request, whichever is more; 128 KiB is the default of the first.
-const WILL_NEED_BYTES: u64 = 128 * 1024;
+/// The least that one call asks for, however little the device is set to read ahead.
+const WILL_NEED_BYTES_MIN: usize = 128 * 1024;
 /// Bytes sent in a row before other connections get their turn.
 const FAIR_BYTES: usize = 1024 * 1024;
 
 /// A connection's sequential sending of files.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Sender {
+    /// Bytes of one call that asks for pages: of more, the kernel silently leaves out the rest.
+    will_need_bytes: usize,
     /// Descriptor and end of what was sent last.
     sent: Option<(RawFd, u64)>,
     /// Descriptor and end of what was asked for ahead.
@@ -43,6 +44,15 @@ pub(crate) struct Sender {
 }
 
 impl Sender {
+    pub fn new(read_ahead_bytes: usize) -> Sender {
+        Sender {
+            will_need_bytes: read_ahead_bytes.max(WILL_NEED_BYTES_MIN),
+            sent: None,
+            ahead: None,
+            probe: Vec::new(),
+        }
+    }
+
     /// Sends from the front of `range`; returns how many bytes, at least one. Pages up to
     /// `readable_end` may be asked for ahead.
     pub async fn send(
@@ -99,8 +109,8 @@ impl Sender {
         if is_resident(file, from) && is_resident(file, upto - 1) {
             return;
         }
-        for piece in (from..upto).step_by(WILL_NEED_BYTES as usize) {
-            let len = WILL_NEED_BYTES.min(upto - piece);
+        for piece in (from..upto).step_by(self.will_need_bytes) {
+            let len = (self.will_need_bytes as u64).min(upto - piece);
             // SAFETY: no memory is involved.
             unsafe {
                 libc::posix_fadvise(

@@ -178,7 +178,7 @@ async fn run<S: Service>(core: Rc<Core<S>>, connection: Rc<Connection<S::Message
     let stream = unsafe { std::net::TcpStream::from_raw_fd(connection.fd) };
     let view = TcpStream::from_std(stream).expect("the ring knows every descriptor");
     let view = ManuallyDrop::new(view);
-    let mut sender = send_file::Sender::default();
+    let mut sender = send_file::Sender::new(core.config.read_ahead_bytes);
     while !connection.ended.get() {
         connection.writer_busy.set(true);
         let result = send_all(&core, &connection, &view, &mut sender).await;

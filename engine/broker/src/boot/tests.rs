@@ -16,6 +16,7 @@ fn probe(filesystem: &str, device: &str, direct_io: bool, cache: WriteCache) -> 
         fua: false,
         filesystem: filesystem.to_string(),
         rotational: false,
+        read_ahead_bytes: 128 << 10,
     }
 }
 
