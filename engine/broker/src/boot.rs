@@ -62,7 +62,9 @@ pub fn barrier_for(probe: &DiskProbe) -> Barrier {
     }
 }
 
-fn overwrites_in_place(probe: &DiskProbe) -> bool {
+/// Whether a direct write goes where the old bytes were.
+#[must_use]
+pub fn overwrites_in_place(probe: &DiskProbe) -> bool {
     // Where the mount table is misread, the device still tells: those filesystems have a real one,
     // never one of the kernel's anonymous numbers, whose major is 0.
     let has_device = !probe.device.starts_with("0:");

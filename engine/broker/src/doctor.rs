@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::Args;
-use highwater_reactor::DiskProbe;
+use highwater_reactor::{DescriptorBudget, DiskProbe};
 use serde::Serialize;
 
 use crate::boot;
@@ -96,8 +96,6 @@ fn check_io_uring() -> Check {
     }
 }
 
-/// Filesystems on which a direct write goes where the old bytes were.
-const WRITES_IN_PLACE: [&str; 4] = ["ext2", "ext3", "ext4", "xfs"];
 const COPIES_ON_WRITE: [&str; 3] = ["btrfs", "zfs", "bcachefs"];
 const KEPT_IN_MEMORY: [&str; 2] = ["tmpfs", "ramfs"];
 
@@ -120,7 +118,7 @@ fn check_filesystem(probe: &DiskProbe) -> Check {
     if !probe.direct_io {
         return advice("filesystem", format!("{found}: refuses O_DIRECT"), slower);
     }
-    match is_one_of(&WRITES_IN_PLACE) {
+    match boot::overwrites_in_place(probe) {
         true => ok("filesystem", format!("{found}: direct writes in place")),
         false => advice(
             "filesystem",
@@ -169,45 +167,8 @@ fn check_disk(data_dir: &Path) -> Vec<Check> {
     checks
 }
 
-/// What the reactor counts per connection: the socket, and its duplicate while it moves or a send
-/// is under way.
-const DESCRIPTORS_PER_CONNECTION: u64 = 2;
-/// Descriptors of a core besides its files, and files it cannot do without.
-const DESCRIPTORS_PER_CORE: u64 = 16;
-const FILES_PER_CORE_MIN: u64 = 64;
 /// Open files with which a core reopens few: below the default bound, above what most topics need.
-const FILES_PER_CORE_PLENTY: u64 = 8192;
-/// Listeners, logs and whatever else the process opens.
-const DESCRIPTORS_RESERVED: u64 = 128;
-
-/// What a limit of open files is enough for. The reactor cuts its bounds the same way.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct DescriptorBudget {
-    connections: u64,
-    files_per_core: u64,
-    /// The limit at which nothing is cut.
-    wanted: u64,
-}
-
-impl DescriptorBudget {
-    /// Connections get half of what is free at the most, the files of the cores the rest.
-    fn of(limit: u64, cores: u64, connections_max: u64, open_files_max: u64) -> DescriptorBudget {
-        let fixed = DESCRIPTORS_RESERVED + (DESCRIPTORS_PER_CORE + FILES_PER_CORE_MIN) * cores;
-        let free = limit.saturating_sub(fixed);
-        let connections = connections_max
-            .min(free / 2 / DESCRIPTORS_PER_CONNECTION)
-            .max(1);
-        let left = free.saturating_sub(connections * DESCRIPTORS_PER_CONNECTION);
-        let files = (left / cores.max(1)).saturating_add(FILES_PER_CORE_MIN);
-        let for_connections = DESCRIPTORS_PER_CONNECTION * connections_max;
-        let for_files = open_files_max.saturating_sub(FILES_PER_CORE_MIN) * cores;
-        DescriptorBudget {
-            connections,
-            files_per_core: files.min(open_files_max),
-            wanted: fixed + for_connections + for_connections.max(for_files),
-        }
-    }
-}
+const FILES_PER_CORE_PLENTY: usize = 8192;
 
 fn check_limits() -> Check {
     let limits = read_line("/proc/self/limits").unwrap_or_default();
@@ -216,31 +177,33 @@ fn check_limits() -> Check {
     // The broker raises its soft limit to the hard one, which comes second.
     let hard = line.and_then(|line| line.split_whitespace().nth(1));
     let limit = match hard {
-        Some("unlimited") => u64::MAX,
+        Some("unlimited") => usize::MAX,
         Some(number) => number.parse().unwrap_or(0),
         None => 0,
     };
-    let cores = std::thread::available_parallelism().map_or(1, |cores| cores.get() as u64);
+    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     match NodeConfig::load(None, [], &[]) {
-        Ok(config) => check_descriptors(
-            limit,
-            cores,
-            config.connections_max as u64,
-            config.open_files_max as u64,
-        ),
+        Ok(config) => {
+            check_descriptors(limit, cores, config.connections_max, config.open_files_max)
+        }
         Err(error) => problem("open files", error.to_string(), "reinstall this binary"),
     }
 }
 
-fn check_descriptors(limit: u64, cores: u64, connections_max: u64, open_files_max: u64) -> Check {
+fn check_descriptors(
+    limit: usize,
+    cores: usize,
+    connections_max: usize,
+    open_files_max: usize,
+) -> Check {
     let budget = DescriptorBudget::of(limit, cores, connections_max, open_files_max);
     let hard = match limit {
-        u64::MAX => "unlimited".to_string(),
+        usize::MAX => "unlimited".to_string(),
         limit => format!("hard limit {limit}"),
     };
     let found = format!(
         "{hard}: enough for {} connections and {} open segment files on each of {cores} core(s)",
-        budget.connections, budget.files_per_core
+        budget.connections_max, budget.open_files_max
     );
     let remedy = |what: &str| {
         format!(
@@ -248,13 +211,13 @@ fn check_descriptors(limit: u64, cores: u64, connections_max: u64, open_files_ma
             budget.wanted
         )
     };
-    if budget.connections < connections_max {
+    if budget.connections_max < connections_max {
         let what = "the broker refuses more connections than that";
         advice("open files", found, &remedy(what))
-    } else if budget.files_per_core < open_files_max {
+    } else if budget.open_files_max < open_files_max {
         let what = "fine unless a core works on more segments at once, which are then opened anew \
                     for each use";
-        match budget.files_per_core >= FILES_PER_CORE_PLENTY {
+        match budget.open_files_max >= FILES_PER_CORE_PLENTY {
             true => ok("open files", found),
             false => advice("open files", found, &remedy(what)),
         }
@@ -382,21 +345,11 @@ mod tests {
         assert!(full.found.contains("20000 connections"), "{full:?}");
         assert!(full.found.contains("65536 open segment files"), "{full:?}");
 
-        let low = check_descriptors(65_536, 4, 20_000, 65_536);
+        let low = check_descriptors(20_000, 4, 20_000, 65_536);
         assert_eq!(low.verdict, Verdict::Advice, "{low:?}");
-        assert!(low.found.contains("16272 connections"), "{low:?}");
-        assert!(low.found.contains("8200 open segment files"), "{low:?}");
+        assert!(low.found.contains("14664 connections"), "{low:?}");
+        assert!(low.found.contains("1286 open segment files"), "{low:?}");
         let wanted = DescriptorBudget::of(0, 4, 20_000, 65_536).wanted;
         assert!(low.remedy.contains(&wanted.to_string()), "{low:?}");
-    }
-
-    #[test]
-    fn with_the_limit_it_names_nothing_is_cut() {
-        for (cores, connections, files) in [(1, 20_000, 1024), (4, 20_000, 65_536), (64, 9, 64)] {
-            let wanted = DescriptorBudget::of(0, cores, connections, files).wanted;
-            let budget = DescriptorBudget::of(wanted, cores, connections, files);
-            assert_eq!(budget.connections, connections);
-            assert_eq!(budget.files_per_core, files);
-        }
     }
 }

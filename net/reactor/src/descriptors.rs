@@ -29,34 +29,65 @@ pub(crate) fn raise_limit() -> usize {
     usize::try_from(limit.rlim_cur).unwrap_or(usize::MAX)
 }
 
-/// Cuts the bounds to what `limit` allows: three quarters of it for connections at the most, and the
-/// rest for the files of the cores.
+/// What a limit of descriptors is enough for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DescriptorBudget {
+    /// Connections of the process.
+    pub connections_max: usize,
+    /// Data files each core keeps open.
+    pub open_files_max: usize,
+    /// The limit at which the bounds asked for would not be cut.
+    pub wanted: usize,
+}
+
+impl DescriptorBudget {
+    /// Cuts the bounds to what `limit` allows: three quarters of what is free for connections at the
+    /// most, and the rest for the files of the cores.
+    #[must_use]
+    pub fn of(
+        limit: usize,
+        cores: usize,
+        connections_max: usize,
+        open_files_max: usize,
+    ) -> DescriptorBudget {
+        let fixed = RESERVED + (PER_CORE + FILES_PER_CORE_MIN) * cores;
+        let free = limit.saturating_sub(fixed);
+        let connections = connections_max.min(free / 4 * 3).max(1);
+        let files = free.saturating_sub(connections) / cores.max(1);
+        let for_files = open_files_max.saturating_sub(FILES_PER_CORE_MIN) * cores;
+        // A third more than the connections, so that three quarters are enough for them.
+        let for_both = connections_max + for_files.max(connections_max.div_ceil(3) + 4);
+        DescriptorBudget {
+            connections_max: connections,
+            open_files_max: open_files_max.min(files.saturating_add(FILES_PER_CORE_MIN)),
+            wanted: fixed + for_both,
+        }
+    }
+}
+
+/// Cuts the bounds of a configuration to what `limit` allows, and says so.
 pub(crate) fn fit(mut config: ReactorConfig, limit: usize) -> ReactorConfig {
-    let fixed = RESERVED + PER_CORE * config.cores;
-    let least_files = FILES_PER_CORE_MIN * config.cores;
-    let free = limit.saturating_sub(fixed + least_files);
-    let connections = config.connections_max.min(free / 4 * 3).max(1);
-    let files =
-        (free.saturating_sub(connections) / config.cores.max(1)).saturating_add(FILES_PER_CORE_MIN);
-    if connections < config.connections_max {
+    let (connections, files) = (config.connections_max, config.open_files_max);
+    let budget = DescriptorBudget::of(limit, config.cores, connections, files);
+    if budget.connections_max < connections {
         tracing::warn!(
             descriptors = limit,
-            wanted = config.connections_max,
-            connections_max = connections,
+            wanted = connections,
+            connections_max = budget.connections_max,
             "the limit of open files is too low for so many connections; raise it (ulimit -n, \
              LimitNOFILE)"
         );
     }
-    if files < config.open_files_max {
+    if budget.open_files_max < files {
         tracing::info!(
             descriptors = limit,
-            wanted = config.open_files_max,
-            open_files_max = files,
+            wanted = files,
+            open_files_max = budget.open_files_max,
             "fewer data files stay open than configured: the limit of open files is lower"
         );
     }
-    config.connections_max = connections;
-    config.open_files_max = config.open_files_max.min(files);
+    config.connections_max = budget.connections_max;
+    config.open_files_max = budget.open_files_max;
     config
 }
 
@@ -64,27 +95,22 @@ pub(crate) fn fit(mut config: ReactorConfig, limit: usize) -> ReactorConfig {
 mod tests {
     use super::*;
 
-    fn fitted(cores: usize, connections: usize, files: usize, limit: usize) -> (usize, usize) {
-        let config = ReactorConfig {
-            cores,
-            connections_max: connections,
-            open_files_max: files,
-            ..ReactorConfig::default()
-        };
-        let fitted = fit(config, limit);
-        (fitted.connections_max, fitted.open_files_max)
-    }
-
     #[test]
-    fn bounds_that_fit_stay() {
-        assert_eq!(fitted(2, 20_000, 65_536, 1 << 20), (20_000, 65_536));
+    fn with_the_limit_it_names_nothing_is_cut() {
+        for (cores, connections, files) in [(1, 20_000, 1024), (4, 20_000, 65_536), (64, 9, 64)] {
+            let wanted = DescriptorBudget::of(0, cores, connections, files).wanted;
+            let budget = DescriptorBudget::of(wanted, cores, connections, files);
+            assert_eq!(budget.connections_max, connections);
+            assert_eq!(budget.open_files_max, files);
+        }
     }
 
     #[test]
     fn clients_cannot_use_up_what_files_need() {
         for limit in [300, 1024, 4096, 20_000, 65_536] {
             for cores in [1, 2, 16] {
-                let (connections, files) = fitted(cores, 20_000, 65_536, limit);
+                let budget = DescriptorBudget::of(limit, cores, 20_000, 65_536);
+                let (connections, files) = (budget.connections_max, budget.open_files_max);
                 let used = RESERVED + cores * (PER_CORE + files) + connections;
                 let least = RESERVED + cores * (PER_CORE + FILES_PER_CORE_MIN) + 1;
                 assert!(used <= limit.max(least), "{cores} cores, {limit}: {used}");

@@ -41,6 +41,7 @@ pub use allocations::{CountingAllocator, thread_allocations};
 pub use boot_disk::OsBootDisk;
 pub use clock::{now, random_bytes};
 pub use config::{Deal, DirectIo, Idle, Listener, ReactorConfig};
+pub use descriptors::DescriptorBudget;
 pub use lock::{DirLock, LockError, lock_data_dir};
 pub use outbox::{Outbox, SendPiece};
 pub use probe::{
