@@ -66,6 +66,11 @@ pub(crate) fn batch(payload: usize) -> Vec<u8> {
 impl TestNode {
     /// A node with topics of so many partitions; partition `p` is on core `p % cores`.
     pub fn new(cores: usize, topics: &[(&str, u32)]) -> TestNode {
+        TestNode::with_cache(cores, topics, 256 << 20)
+    }
+
+    /// The same with a tail cache of `cache_bytes` on each core.
+    pub fn with_cache(cores: usize, topics: &[(&str, u32)], cache_bytes: usize) -> TestNode {
         let config = NodeConfig::load(None, [], &[]).expect("the defaults are valid");
         let node = NodeIdentity {
             cluster_id: ClusterId([1; 16]),
@@ -91,7 +96,7 @@ impl TestNode {
         };
         let mut test = TestNode {
             cores: (0..cores as u16)
-                .map(|core| TestCore::new(CoreId(core), &node, &image, now))
+                .map(|core| TestCore::new(CoreId(core), &node, &image, now, cache_bytes))
                 .collect(),
             now,
             mail: VecDeque::new(),
@@ -223,13 +228,19 @@ impl TestNode {
 }
 
 impl TestCore {
-    fn new(core: CoreId, node: &NodeIdentity, image: &Image, now: Now) -> TestCore {
+    fn new(
+        core: CoreId,
+        node: &NodeIdentity,
+        image: &Image,
+        now: Now,
+        cache_bytes: usize,
+    ) -> TestCore {
         let mut disk = TestDisk::default();
         let marks = LedgerImage::read(&disk).expect("an empty disk");
         let ledger = MarksLedger::create(&mut disk, core, &marks, |_| true).expect("a ledger");
         let config = StoreConfig {
             core,
-            tail_cache_bytes: node.config.tail_cache_mb << 20,
+            tail_cache_bytes: cache_bytes,
             ..StoreConfig::default()
         };
         let mut store = Store::new(config, node.cluster_id, ledger);

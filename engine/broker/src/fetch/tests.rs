@@ -198,6 +198,26 @@ fn a_big_batch_elsewhere_is_returned_when_its_turn_comes() {
     assert_eq!(bytes, [100_061, 0], "the first in the client's order");
 }
 
+/// What broke: cold answers began at an index entry, up to an index interval below the offset asked
+/// for, and some clients counted or delivered what came before it.
+#[test]
+fn a_cold_fetch_begins_with_the_batch_asked_for() {
+    let mut node = TestNode::with_cache(2, &[("orders", 2)], 64 << 10);
+    let records = 400;
+    for _ in 0..records {
+        node.append("orders", 0, &batch(300));
+    }
+    for core in 0..2 {
+        let id = node.connect(core);
+        for offset in [0, 1, 22, 23, 39, 150, 151] {
+            let answer = node.fetch_at_once(core, id, &Ask::of(&[(0, offset)]));
+            let wanted = (records - offset as usize) * 361;
+            assert_eq!(answer.bytes(), wanted, "from {offset} by core {core}");
+        }
+    }
+    assert!(node.cores[0].file_bytes > 0, "they were cold");
+}
+
 #[test]
 fn bytes_min_is_waited_for_on_other_cores_too() {
     let mut node = TestNode::new(2, &[("orders", 2)]);
