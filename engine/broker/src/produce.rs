@@ -104,7 +104,10 @@ pub fn check_batch(
     now: Now,
 ) -> Result<BatchHeader, Refusal> {
     let header = BatchHeader::parse(records).map_err(|error| match error {
-        BatchHeaderError::Truncated { have: 0, .. } => empty_records(),
+        BatchHeaderError::Truncated { have: 0, .. } => Refusal::new(
+            ErrorCode::InvalidRecord,
+            "a produce request carries exactly one record batch per partition, this one is empty",
+        ),
         BatchHeaderError::Magic(_) => Refusal::new(ErrorCode::InvalidRecord, error.to_string()),
         _ => Refusal::new(ErrorCode::CorruptMessage, error.to_string()),
     })?;
@@ -130,14 +133,6 @@ pub fn check_batch(
     check_fields(&header, version)?;
     check_timestamps(&header, config, now)?;
     Ok(header)
-}
-
-/// What a partition without a batch is told.
-pub(crate) fn empty_records() -> Refusal {
-    Refusal::new(
-        ErrorCode::InvalidRecord,
-        "a produce request carries exactly one record batch per partition, this one is empty",
-    )
 }
 
 fn check_fields(header: &BatchHeader, version: i16) -> Result<(), Refusal> {
@@ -301,7 +296,7 @@ impl Shard {
         }
     }
 
-    pub(crate) fn refuse_part(&mut self, key: Key, index: u32, refusal: Refusal) {
+    fn refuse_part(&mut self, key: Key, index: u32, refusal: Refusal) {
         let Some(pending) = self.produces.get_mut(key) else {
             return;
         };

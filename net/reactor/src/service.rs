@@ -77,13 +77,19 @@ impl Frame<'_> {
         &self.buffer[self.start..self.start + self.len]
     }
 
-    /// Keeps `len` bytes from `start` on alive beyond this call, without a copy: the connection
-    /// takes a fresh buffer instead. Panics when the range lies outside the frame.
+    /// Keeps a part of the frame's bytes alive beyond this call, without a copy: the connection
+    /// takes a fresh buffer instead. Nothing may come from anywhere. Panics when other bytes lie
+    /// outside the frame.
     #[must_use]
-    pub fn share(&self, start: usize, len: usize) -> SharedSlice {
-        assert!(start.checked_add(len).is_some_and(|end| end <= self.len));
+    pub fn share(&self, part: &[u8]) -> SharedSlice {
+        let start = match part.is_empty() {
+            true => 0,
+            false => (part.as_ptr() as usize).wrapping_sub(self.bytes().as_ptr() as usize),
+        };
+        let end = start.checked_add(part.len());
+        assert!(end.is_some_and(|end| end <= self.len));
         self.shared.set(true);
-        SharedSlice::new(Arc::clone(self.buffer), self.start + start, len)
+        SharedSlice::new(Arc::clone(self.buffer), self.start + start, part.len())
     }
 }
 

@@ -112,7 +112,7 @@ impl Script for KeepsFrames {
         frame: &Frame<'_>,
         out: &mut Outbox<()>,
     ) -> FrameVerdict {
-        self.0.push(frame.share(0, frame.bytes().len()));
+        self.0.push(frame.share(frame.bytes()));
         if self.0.len() > 10 {
             out.send(from, SendPiece::Shared(self.0.remove(0)));
         }

@@ -11,7 +11,7 @@ use super::{Request, as_code};
 use crate::connection::Answer;
 use crate::message::{Message, ProducePart, ProduceResult};
 use crate::partition_table::Owner;
-use crate::produce::{PendingProduce, ProduceOrigin, TopicSpan, empty_records};
+use crate::produce::{PendingProduce, ProduceOrigin, TopicSpan};
 use crate::shard::Shard;
 use crate::slab::Key;
 
@@ -116,12 +116,7 @@ impl Shard {
             self.produce_error(key, index, code);
             return;
         };
-        // Null is allowed by the schema; it is as wrong as an empty batch.
         let records = partition.records.unwrap_or_default();
-        if records.is_empty() {
-            self.refuse_part(key, index, empty_records());
-            return;
-        }
         let bytes = records.len() as u64;
         match entry.owner(partition.index, self.cores) {
             None => self.produce_error(key, index, ErrorCode::UnknownTopicOrPartition),
@@ -140,13 +135,12 @@ impl Shard {
             Some(Owner::Elsewhere(core)) => {
                 self.count_traffic(request, core, bytes);
                 self.counters.forwarded_bytes += bytes;
-                let start = records.as_ptr() as usize - frame.bytes().as_ptr() as usize;
                 let part = ProducePart {
                     index,
                     topic_id: entry.id,
                     partition: partition.index,
                     version: request.version,
-                    records: frame.share(start, records.len()),
+                    records: frame.share(records),
                 };
                 match forwards.iter_mut().find(|(known, _)| *known == core) {
                     Some((_, parts)) => parts.push(part),
