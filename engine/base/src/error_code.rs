@@ -52,6 +52,9 @@ error_codes! {
     MessageTooLarge = 10,
         "the record batch is larger than max.message.bytes allows",
         "MESSAGE_TOO_LARGE";
+    OffsetMetadataTooLarge = 12,
+        "the metadata of the committed offset is longer than offset.metadata.max.bytes",
+        "OFFSET_METADATA_TOO_LARGE";
     NetworkException = 13, "the connection was lost before a response came", "NETWORK_EXCEPTION";
     CoordinatorLoadInProgress = 14, "the coordinator is loading", "COORDINATOR_LOAD_IN_PROGRESS";
     CoordinatorNotAvailable = 15, "the coordinator is not available", "COORDINATOR_NOT_AVAILABLE";
@@ -62,8 +65,21 @@ error_codes! {
         "RECORD_LIST_TOO_LARGE";
     NotEnoughReplicas = 19, "too few replicas are in sync", "NOT_ENOUGH_REPLICAS";
     InvalidRequiredAcks = 21, "acks must be -1, 0 or 1", "INVALID_REQUIRED_ACKS";
+    IllegalGeneration = 22,
+        "the generation is not the group's current one",
+        "ILLEGAL_GENERATION";
+    InconsistentGroupProtocol = 23,
+        "the member's protocol type or protocols do not match those of the group",
+        "INCONSISTENT_GROUP_PROTOCOL";
+    InvalidGroupId = 24, "the group id is invalid", "INVALID_GROUP_ID";
+    UnknownMemberId = 25, "the group has no such member", "UNKNOWN_MEMBER_ID";
     InvalidSessionTimeout = 26, "the session timeout is out of range", "INVALID_SESSION_TIMEOUT";
+    RebalanceInProgress = 27, "the group is rebalancing, join it again", "REBALANCE_IN_PROGRESS";
+    InvalidCommitOffsetSize = 28,
+        "the commit is too large for the log of offsets",
+        "INVALID_COMMIT_OFFSET_SIZE";
     TopicAuthorizationFailed = 29, "topic authorisation failed", "TOPIC_AUTHORIZATION_FAILED";
+    GroupAuthorizationFailed = 30, "group authorisation failed", "GROUP_AUTHORIZATION_FAILED";
     ClusterAuthorizationFailed = 31, "cluster authorisation failed", "CLUSTER_AUTHORIZATION_FAILED";
     InvalidTimestamp = 32,
         "the timestamp lies outside the range the topic accepts",
@@ -106,7 +122,10 @@ error_codes! {
         "the operation was not attempted because another of the request failed",
         "OPERATION_NOT_ATTEMPTED";
     KafkaStorageError = 56, "the disk cannot take this request now", "KAFKA_STORAGE_ERROR";
+    LogDirNotFound = 57, "the broker has no such log directory", "LOG_DIR_NOT_FOUND";
     UnknownProducerId = 59, "the producer id is unknown", "UNKNOWN_PRODUCER_ID";
+    NonEmptyGroup = 68, "the group has members", "NON_EMPTY_GROUP";
+    GroupIdNotFound = 69, "there is no such group", "GROUP_ID_NOT_FOUND";
     FetchSessionIdNotFound = 70, "the fetch session is unknown", "FETCH_SESSION_ID_NOT_FOUND";
     InvalidFetchSessionEpoch = 71,
         "the fetch session epoch is out of order",
@@ -121,7 +140,22 @@ error_codes! {
         "the compression type is not supported",
         "UNSUPPORTED_COMPRESSION_TYPE";
     OffsetNotAvailable = 78, "the offset is not known yet", "OFFSET_NOT_AVAILABLE";
+    MemberIdRequired = 79,
+        "the member has to join again with the id it was given",
+        "MEMBER_ID_REQUIRED";
+    GroupMaxSizeReached = 81,
+        "the group has as many members as group.max.size allows",
+        "GROUP_MAX_SIZE_REACHED";
+    FencedInstanceId = 82,
+        "another member with the same group.instance.id has replaced this one",
+        "FENCED_INSTANCE_ID";
+    GroupSubscribedToTopic = 86,
+        "the group is subscribed to the topic",
+        "GROUP_SUBSCRIBED_TO_TOPIC";
     InvalidRecord = 87, "the record was refused by validation", "INVALID_RECORD";
+    UnstableOffsetCommit = 88,
+        "there are commits to the offset that are not settled, ask again",
+        "UNSTABLE_OFFSET_COMMIT";
     ThrottlingQuotaExceeded = 89, "the quota is exceeded", "THROTTLING_QUOTA_EXCEEDED";
     UnknownTopicId = 100, "this server does not host this topic id", "UNKNOWN_TOPIC_ID";
     InconsistentTopicId = 103,
@@ -130,6 +164,9 @@ error_codes! {
     FetchSessionTopicIdError = 106,
         "the fetch session mixes topic ids and names",
         "FETCH_SESSION_TOPIC_ID_ERROR";
+    StaleMemberEpoch = 113,
+        "the member's epoch is older than the group's",
+        "STALE_MEMBER_EPOCH";
     MismatchedEndpointType = 114,
         "the request is meant for another type of endpoint",
         "MISMATCHED_ENDPOINT_TYPE";

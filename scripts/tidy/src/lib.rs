@@ -18,6 +18,7 @@ pub const EDGES: &[(&str, &[&str])] = &[
     ("highwater-base", &[]),
     ("highwater-store", &["highwater-base"]),
     ("highwater-wire", &["highwater-base"]),
+    ("highwater-groups", &["highwater-base", "highwater-wire"]),
     ("highwater-reactor", &["highwater-base"]),
     ("highwater-client", &["highwater-base", "highwater-wire"]),
     (
@@ -29,6 +30,7 @@ pub const EDGES: &[(&str, &[&str])] = &[
         &[
             "highwater-base",
             "highwater-cli",
+            "highwater-groups",
             "highwater-reactor",
             "highwater-store",
             "highwater-wire",
@@ -39,7 +41,12 @@ pub const EDGES: &[(&str, &[&str])] = &[
 ];
 
 /// Directories of crates that are state machines only.
-pub const SANS_IO: &[&str] = &["engine/base/src", "engine/store/src", "net/wire/src"];
+pub const SANS_IO: &[&str] = &[
+    "engine/base/src",
+    "engine/store/src",
+    "engine/groups/src",
+    "net/wire/src",
+];
 
 /// What state machines never touch.
 pub const FORBIDDEN_IN_SANS_IO: &[&str] = &[
