@@ -165,7 +165,7 @@ impl Coordinator {
     #[must_use]
     pub fn log_bytes(&self) -> u64 {
         let partitions = self.partitions.values();
-        let bytes = partitions.map(|here| here.live_bytes + here.appended_bytes);
+        let bytes = partitions.map(|here| here.log_bytes());
         bytes.sum()
     }
 }

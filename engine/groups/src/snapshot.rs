@@ -59,6 +59,8 @@ pub(crate) struct Snapshot {
     /// Where its first part landed.
     pub first_offset: Option<Offset>,
     bytes: u64,
+    /// What had been appended when it began, and is still there until it ends.
+    replaces_bytes: u64,
     in_flight: WriteId,
     is_last: bool,
 }
@@ -75,14 +77,17 @@ impl Partition {
         if self.snapshot.is_some() || self.appended_bytes <= limit {
             return;
         }
-        self.appended_bytes = 0;
         let (mut records, cursor, is_last) = self.part_after(now, Cursor::Start);
         if records.is_empty() {
             // Nothing is live; the log still needs a record to begin with. That no group has the
             // empty id is true then.
             records.put(&group_key(""), None);
         }
+        let replaces_bytes = std::mem::take(&mut self.appended_bytes);
         self.write_part(records, cursor, is_last, out);
+        if let Some(snapshot) = &mut self.snapshot {
+            snapshot.replaces_bytes = replaces_bytes;
+        }
     }
 
     fn write_part(&mut self, records: Records, cursor: Cursor, is_last: bool, out: &mut Outbox) {
@@ -92,7 +97,8 @@ impl Partition {
         self.snapshot = Some(Snapshot {
             cursor,
             first_offset: former.as_ref().and_then(|s| s.first_offset),
-            bytes: former.map_or(0, |s| s.bytes) + bytes,
+            bytes: former.as_ref().map_or(0, |s| s.bytes) + bytes,
+            replaces_bytes: former.map_or(0, |s| s.replaces_bytes),
             in_flight,
             is_last,
         });
@@ -127,10 +133,17 @@ impl Partition {
         true
     }
 
+    /// What the log holds, live and replaced, roughly.
+    pub(crate) fn log_bytes(&self) -> u64 {
+        let running = self.snapshot.as_ref();
+        let running = running.map_or(0, |snapshot| snapshot.replaces_bytes + snapshot.bytes);
+        self.live_bytes + self.appended_bytes + running
+    }
+
     /// A write of the snapshot was given up; the log stays as it is.
     pub(crate) fn abandon_snapshot(&mut self) {
         if let Some(snapshot) = self.snapshot.take() {
-            self.appended_bytes += snapshot.bytes;
+            self.appended_bytes += snapshot.replaces_bytes + snapshot.bytes;
         }
     }
 

@@ -566,6 +566,26 @@ fn a_log_is_written_again_and_cut_without_losing_the_newest_value() {
     assert_eq!(world.state(), Some(("Stable", 1)));
 }
 
+/// The bytes a snapshot was to replace were forgotten when it failed, and the log grew on.
+#[test]
+fn a_failed_snapshot_is_tried_again_soon() {
+    let mut world = World::new(config());
+    let mut commits = 0;
+    let mut commit = |world: &mut World| {
+        commits += 1;
+        world.send(commit_request("", -1, commits));
+        world.durable_one();
+    };
+    while world.in_flight.is_empty() {
+        commit(&mut world);
+    }
+    world.fail(ErrorCode::KafkaStorageError);
+    commit(&mut world);
+    assert_eq!(world.in_flight.len(), 1, "the snapshot again");
+    world.flush();
+    assert_eq!((world.truncations, world.log.len()), (1, 1));
+}
+
 #[test]
 fn a_client_that_is_gone_gets_no_answer_and_stays_a_member() {
     let mut world = World::new(config());

@@ -16,8 +16,8 @@ use highwater_groups::{
     MemberIdentity, SyncRequest, Ticket,
 };
 
-const SEEDS: u64 = 300;
-const STEPS: usize = 400;
+const SEEDS: u64 = 600;
+const STEPS: usize = 1500;
 const CLIENTS: usize = 4;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -75,6 +75,7 @@ struct Simulation {
     lost: Vec<Ticket>,
     sent: Vec<Ticket>,
     partitions: i32,
+    is_slow: bool,
     next_value: i64,
     acknowledged: i64,
     synced_generation: i32,
@@ -107,7 +108,8 @@ impl Simulation {
             asked: BTreeMap::new(),
             lost: Vec::new(),
             sent: Vec::new(),
-            partitions: if seed % 10 == 0 { 12 } else { 2 },
+            partitions: if seed % 3 == 0 { 12 } else { 2 },
+            is_slow: random.chance(1, 2),
             random,
             next_value: 0,
             acknowledged: -1,
@@ -241,24 +243,44 @@ impl Simulation {
 
     fn step(&mut self) {
         let index = self.random.below(CLIENTS as u64) as usize;
-        match self.random.below(100) {
-            0..35 => self.act(index),
-            35..60 => self.commit(index),
-            60..62 => self.leave(index),
-            62..64 => self.crash_client(index),
-            64..66 if self.clients[index].stage == Stage::Crashed => {
+        match self.random.below(1000) {
+            0..350 => self.act(index),
+            350..600 => self.commit(index),
+            600..607 => self.leave(index),
+            607..615 => self.crash_client(index),
+            615..640 if self.clients[index].stage == Stage::Crashed => {
                 self.clients[index].stage = Stage::Out;
             }
-            66..68 => self.world.fail(ErrorCode::KafkaStorageError),
-            68 => self.crash_process(),
-            69..80 => {
-                let ms = self.random.below(4000);
+            640..645 => self.fail_some(),
+            645..650 => self.crash_process(),
+            650..750 => {
+                let ms = self.random.below(2000);
                 self.pass_ms(ms);
             }
-            _ => self.world.durable_one(),
+            _ => self.become_durable(),
         }
         self.receive();
         self.check();
+    }
+
+    /// A slow log takes long and then much at once.
+    fn become_durable(&mut self) {
+        if !self.is_slow {
+            return self.world.durable_one();
+        }
+        if self.random.chance(1, 12) {
+            for _ in 0..self.random.below(20) {
+                self.world.durable_one();
+            }
+        }
+    }
+
+    /// Some of what is under way becomes durable, the rest is given up.
+    fn fail_some(&mut self) {
+        for _ in 0..self.random.below(self.world.in_flight.len() as u64 + 1) {
+            self.world.durable_one();
+        }
+        self.world.fail(ErrorCode::KafkaStorageError);
     }
 
     fn receive(&mut self) {
@@ -406,7 +428,7 @@ impl Simulation {
         }
         let live_bytes = self.partitions as usize * 4200;
         let bytes: usize = self.world.log.iter().map(Vec::len).sum();
-        let bound = (1 << 20) + 6 * live_bytes + (1 << 17);
+        let bound = (1 << 20) + 6 * live_bytes + (1 << 16);
         assert!(
             bytes <= bound,
             "the log has {bytes} bytes, its bound is {bound}"
