@@ -267,6 +267,7 @@ impl TestCore {
             logs,
             leader: None,
             metadata_records_replayed: 0,
+            group_id_seed: 1,
         };
         let mut shard = Shard::new(parts, now);
         let mut out = Outbox::default();

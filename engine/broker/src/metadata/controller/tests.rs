@@ -14,6 +14,7 @@ fn controller_of(broker_ids: &[i32]) -> (Controller, Image) {
     let config = ControllerConfig {
         broker_ids: broker_ids.to_vec(),
         num_partitions: 4,
+        offsets_topic_partitions: 50,
         cores: 2,
         topics_max: 100,
         partitions_max: 1000,
