@@ -85,8 +85,17 @@ impl Shard {
         };
         let appended = self.store.append(place.log, now, &header, batch, None);
         let appended = appended.map_err(|error| {
-            tracing::warn!(%error, partition, "the log of offsets refuses a write");
-            code_of(error)
+            match code_of(error) {
+                // The client asks again, and there may be many of them.
+                code @ ErrorCode::CoordinatorNotAvailable => {
+                    tracing::debug!(%error, partition, "the log of offsets refuses a write");
+                    code
+                }
+                code => {
+                    tracing::warn!(%error, partition, "the log of offsets refuses a write");
+                    code
+                }
+            }
         })?;
         place.writes.push_back(Write {
             id: write,

@@ -12,6 +12,8 @@
 
 mod loading;
 mod log;
+#[cfg(test)]
+mod tests;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 

@@ -96,6 +96,54 @@ fn topics_are_created_once_and_entries_fail_apart() {
 }
 
 #[test]
+fn the_topic_of_offsets_is_created_once_and_is_nobodys_to_change() {
+    let (mut controller, mut image) = controller();
+    let refused = run(
+        &mut controller,
+        &mut image,
+        create(vec![new_topic(OFFSETS_TOPIC, 1)]),
+    );
+    assert_eq!(code(&refused[0]), ErrorCode::InvalidRequest);
+    for _ in 0..2 {
+        let outcome = run(&mut controller, &mut image, Change::CreateOffsetsTopic);
+        assert_eq!(outcome, [Ok(Changed::Done)]);
+        let topic = image.topic_by_name(OFFSETS_TOPIC).expect("created");
+        assert_eq!((topic.partitions, topic.config.retention_ms), (50, -1));
+        assert_eq!(image.topic_count(), 1);
+    }
+    let name = OFFSETS_TOPIC.to_string();
+    let id = image.topic_by_name(OFFSETS_TOPIC).expect("created").id;
+    let changes = [
+        Change::DeleteTopics {
+            topics: vec![TopicRef::Name(name.clone())],
+        },
+        Change::DeleteTopics {
+            topics: vec![TopicRef::Id(id)],
+        },
+        Change::CreatePartitions {
+            topics: vec![(name.clone(), 100, None)],
+            validate_only: false,
+        },
+        Change::Configure {
+            changes: vec![ConfigChange {
+                topic: name,
+                operations: Vec::new(),
+                replace: true,
+            }],
+            validate_only: false,
+        },
+    ];
+    for change in changes {
+        let outcome = run(&mut controller, &mut image, change);
+        assert_eq!(code(&outcome[0]), ErrorCode::InvalidRequest);
+    }
+    assert_eq!(
+        image.topic_by_name(OFFSETS_TOPIC).expect("kept").partitions,
+        50
+    );
+}
+
+#[test]
 fn validation_alone_changes_nothing() {
     let (mut controller, mut image) = controller();
     let change = Change::CreateTopics {
