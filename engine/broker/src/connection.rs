@@ -5,6 +5,7 @@
 //! moves when the connection is steered to another core is [`Travelling`].
 
 use std::collections::VecDeque;
+use std::net::IpAddr;
 
 use highwater_base::CoreId;
 use highwater_base::limits::{CONNECTION_ANSWER_BYTES_MAX, CONNECTION_REQUESTS_MAX};
@@ -52,8 +53,10 @@ struct Traffic {
 }
 
 /// State of one connection on the core that serves it.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Connection {
+    /// Where the client is.
+    pub peer: IpAddr,
     slots: VecDeque<Slot>,
     first_sequence: u64,
     /// What all slots count for.
@@ -63,6 +66,8 @@ pub struct Connection {
     pub session: Option<FetchSession>,
     /// Fetches that have not been answered: they wait for other cores or for something new.
     pub fetches: Vec<Key>,
+    /// Requests that coordinators have not answered; a join waits for other members.
+    pub group_requests: Vec<Key>,
     /// The core it is about to move to; no further frame is read until it has.
     pub moving_to: Option<CoreId>,
     /// It is not read because too many of its requests are under way.
@@ -82,10 +87,29 @@ pub struct Travelling {
 impl Connection {
     /// A connection that has arrived from another core.
     #[must_use]
-    pub fn arrived(travelling: Travelling) -> Connection {
+    pub fn arrived(peer: IpAddr, travelling: Travelling) -> Connection {
         Connection {
             session: travelling.session,
-            ..Connection::default()
+            ..Connection::new(peer)
+        }
+    }
+
+    /// A connection that was just accepted.
+    #[must_use]
+    pub fn new(peer: IpAddr) -> Connection {
+        Connection {
+            peer,
+            slots: VecDeque::new(),
+            first_sequence: 0,
+            answer_bytes: 0,
+            traffic: Traffic::default(),
+            session: None,
+            fetches: Vec::new(),
+            group_requests: Vec::new(),
+            moving_to: None,
+            paused: false,
+            unsent: false,
+            closing: false,
         }
     }
 
@@ -185,6 +209,8 @@ impl Connection {
 
 #[cfg(test)]
 mod tests {
+    use std::net::Ipv4Addr;
+
     use super::*;
 
     fn piece(text: &str) -> Answer {
@@ -200,7 +226,7 @@ mod tests {
 
     #[test]
     fn answers_leave_in_request_order() {
-        let mut connection = Connection::default();
+        let mut connection = Connection::new(Ipv4Addr::LOCALHOST.into());
         let (first, second) = (connection.open_slot(), connection.open_slot());
         connection.fill(second, piece("second"));
         assert!(popped(&mut connection).is_none());
@@ -213,7 +239,7 @@ mod tests {
 
     #[test]
     fn expected_and_waiting_answers_fill_a_connection() {
-        let mut connection = Connection::default();
+        let mut connection = Connection::new(Ipv4Addr::LOCALHOST.into());
         let (first, second) = (connection.open_slot(), connection.open_slot());
         connection.expect_bytes(first, CONNECTION_ANSWER_BYTES_MAX);
         assert!(!connection.is_full());
@@ -229,7 +255,7 @@ mod tests {
 
     #[test]
     fn a_connection_goes_where_its_bytes_are() {
-        let mut connection = Connection::default();
+        let mut connection = Connection::new(Ipv4Addr::LOCALHOST.into());
         for _ in 0..STEER_REQUESTS_MIN {
             connection.count_traffic(CoreId(1), 2, 1000);
             assert!(connection.traffic.requests <= STEER_REQUESTS_MIN);

@@ -14,6 +14,7 @@ pub mod connection;
 pub mod dev;
 pub mod doctor;
 pub mod fetch;
+pub mod groups;
 pub mod handlers;
 pub mod logging;
 pub mod message;

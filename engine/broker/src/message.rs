@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use highwater_base::{ErrorCode, Offset, SharedSlice, Timestamp, TopicId};
 
+use highwater_groups::{GroupAnswer, GroupRequest};
 use highwater_store::FileName;
 
 use crate::connection::Travelling;
@@ -54,6 +55,15 @@ pub enum Message {
         ticket: u64,
         results: Vec<(u32, QueryResult)>,
     },
+    /// Ask the coordinator of the receiving core.
+    Groups { ticket: u64, parts: Vec<GroupPart> },
+    /// Some of the answers, with the index of the question; every question gets one.
+    GroupsDone {
+        ticket: u64,
+        results: Vec<(u32, GroupAnswer)>,
+    },
+    /// The client that asked is gone.
+    GroupsForget { ticket: u64 },
     /// State that travels with a connection.
     Adopt(Travelling),
     /// From core 0: what have you counted?
@@ -126,6 +136,13 @@ pub struct FetchResult {
     /// Nothing could be read yet, because the position is being looked up; `FetchWake` follows.
     pub locating: bool,
     pub pieces: Vec<ForeignPiece>,
+}
+
+/// What a request wants of one group.
+#[derive(Debug)]
+pub struct GroupPart {
+    pub index: u32,
+    pub request: GroupRequest,
 }
 
 /// One question of a request.

@@ -65,12 +65,21 @@ pub enum QueryOrigin {
 }
 
 /// A question that waits for a disk read.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 pub struct PendingLookup {
     pub origin: QueryOrigin,
     pub log: LogId,
     pub key: Option<PartitionKey>,
     pub search: TimeSearch,
+}
+
+/// Who waits for a read of whole batches.
+#[derive(Clone, Copy, Debug)]
+pub enum PendingRead {
+    /// A question about a timestamp.
+    Time(PendingLookup),
+    /// A partition of the log of offsets that is being loaded.
+    Offsets(u32),
 }
 
 /// A DeleteRecords that waits for the ledger.
@@ -256,7 +265,7 @@ impl Shard {
                     key: self.store.key(log),
                     search,
                 };
-                let key = self.lookups.insert(pending);
+                let key = self.lookups.insert(PendingRead::Time(pending));
                 let (timestamp, from, ticket) = (search.timestamp(), search.from, key.to_ticket());
                 lookup = self
                     .store
@@ -300,13 +309,10 @@ impl Shard {
     /// The bytes of a timestamp look-up have been read.
     pub(crate) fn lookup_read(
         &mut self,
-        lookup: u64,
+        pending: PendingLookup,
         bytes: Result<&[u8], highwater_base::disk::DiskError>,
         out: &mut Outbox<Message>,
     ) {
-        let Some(pending) = self.lookups.remove(Key::from_ticket(lookup)) else {
-            return;
-        };
         let PendingLookup {
             origin,
             log,

@@ -2,7 +2,7 @@
 //!
 //! It owns its partitions, its connections and everything pending; it talks to other shards by
 //! [`Message`] only. This file has the state and the dispatch; what happens is in `produce`,
-//! `fetch`, `query`, `metadata_log` and one file per API under `handlers`.
+//! `fetch`, `query`, `groups`, `metadata_log` and one file per API under `handlers`.
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use highwater_base::disk::DiskCompletion;
 use highwater_base::{ClusterId, CoreId, Epoch, ErrorCode, Now, TopicId};
+use highwater_groups::OFFSETS_TOPIC;
 use highwater_reactor::{
     CloseReason, ConnectionId, ConnectionInfo, Frame, FrameVerdict, Outbox, SendPiece, Service,
     UserSignal,
@@ -22,6 +23,7 @@ use crate::fetch::PendingFetch;
 use crate::fetch::copies::ForeignCopies;
 use crate::fetch::foreign_files::ForeignFiles;
 use crate::fetch::waiting::{FetchWaiters, Watches};
+use crate::groups::{GroupGather, GroupHost};
 use crate::message::{CoreCounters, Message};
 use crate::metadata::Image;
 use crate::metadata::controller::Origin;
@@ -30,7 +32,7 @@ use crate::metadata_log::{MetadataLeader, PendingChange};
 use crate::partition_table::PartitionTable;
 use crate::produce::{PendingProduce, ProduceWaiter};
 use crate::producer_ids::ProducerIds;
-use crate::query::{Gather, PendingLookup, PendingTrim, QueryAnswers};
+use crate::query::{Gather, PendingRead, PendingTrim, QueryAnswers};
 use crate::slab::{Key, Slab};
 use highwater_wire::ApiKey;
 
@@ -137,8 +139,10 @@ pub struct Shard {
     pub(crate) read_pieces: Vec<ReadPiece>,
     pub(crate) answer_spares: Vec<Vec<SendPiece>>,
     pub(crate) gathers: Slab<Gather>,
-    pub(crate) lookups: Slab<PendingLookup>,
+    pub(crate) lookups: Slab<PendingRead>,
     pub(crate) query_answers: QueryAnswers,
+    pub(crate) groups: GroupHost,
+    pub(crate) group_gathers: Slab<GroupGather>,
     pub(crate) changes: Slab<PendingChange>,
     pub(crate) producer_ids: ProducerIds,
     pub(crate) next_session_id: i32,
@@ -169,6 +173,8 @@ pub struct ShardParts {
     pub logs: Vec<LogId>,
     pub leader: Option<MetadataLeader>,
     pub metadata_records_replayed: usize,
+    /// Fresh randomness for the ids of group members.
+    pub group_id_seed: u64,
 }
 
 impl Shard {
@@ -177,6 +183,7 @@ impl Shard {
     pub fn new(parts: ShardParts, now: Now) -> Shard {
         let cache_bytes = parts.node.config.tail_cache_mb << 20;
         let unacknowledged_bytes_max = cache_bytes / UNACKNOWLEDGED_SHARES;
+        let groups = GroupHost::new(&parts.node.config, parts.node.cores, parts.group_id_seed);
         let mut shard = Shard {
             core: parts.core,
             cores: parts.node.cores,
@@ -201,6 +208,8 @@ impl Shard {
             gathers: Slab::default(),
             lookups: Slab::default(),
             query_answers: QueryAnswers::default(),
+            groups,
+            group_gathers: Slab::default(),
             changes: Slab::default(),
             producer_ids: ProducerIds::default(),
             next_session_id: 0,
@@ -301,6 +310,7 @@ impl Shard {
             }
             StoreEvent::HighWatermark { log, offset } => {
                 self.acknowledge(log, offset, out);
+                self.offsets_durable(now, log, offset, out);
                 self.wake_fetches(log, out);
             }
             StoreEvent::Discarded { log, error, .. } if metadata_log == Some(log) => {
@@ -310,13 +320,18 @@ impl Shard {
             StoreEvent::Discarded { log, from, error } => {
                 tracing::warn!(%error, %from, "records were refused: no room on the disk");
                 self.fail_appends(log, from, out);
+                self.offsets_discarded(now, log, from, error, out);
             }
             StoreEvent::LookupRead { lookup, result } => {
                 let bytes = result
                     .as_ref()
                     .map(|slice| slice.bytes())
                     .map_err(|error| *error);
-                self.lookup_read(lookup, bytes, out);
+                match self.lookups.remove(Key::from_ticket(lookup)) {
+                    Some(PendingRead::Time(pending)) => self.lookup_read(pending, bytes, out),
+                    Some(PendingRead::Offsets(at)) => self.offsets_read(now, at, bytes, out),
+                    None => {}
+                }
             }
             StoreEvent::Located { log } => self.wake_fetches(log, out),
             StoreEvent::LogStart { log, offset } => {
@@ -344,6 +359,10 @@ impl Shard {
         let Some(connection) = self.connections.get_mut(&id) else {
             return false;
         };
+        // It could not be read until a join is through, and a consumer's heartbeats with it.
+        if !connection.group_requests.is_empty() {
+            return false;
+        }
         let Some(target) = connection.steer(core) else {
             return false;
         };
@@ -462,6 +481,9 @@ impl Shard {
                     self.query_done(Key::from_ticket(ticket), index, result, out);
                 }
             }
+            Message::Groups { ticket, parts } => self.groups_for(now, from, ticket, parts, out),
+            Message::GroupsDone { ticket, results } => self.groups_done(ticket, results, out),
+            Message::GroupsForget { ticket } => self.forget_groups(from, ticket),
             Message::CountersAsk => {
                 let counters = self.tell_counters();
                 out.mail(from, Message::CountersTell(counters));
@@ -477,8 +499,12 @@ impl Shard {
 impl Service for Shard {
     type Message = Message;
 
-    fn on_start(&mut self, _now: Now, out: &mut Outbox<Message>) {
+    fn on_start(&mut self, now: Now, out: &mut Outbox<Message>) {
         self.store.take_attached(out.disk());
+        if let Some(entry) = self.table.by_name(OFFSETS_TOPIC).cloned() {
+            let opened: Vec<(u32, LogId)> = entry.local_logs().collect();
+            self.open_offsets(now, entry.partitions(), &opened, out);
+        }
     }
 
     fn on_connection(
@@ -489,7 +515,8 @@ impl Service for Shard {
         _out: &mut Outbox<Message>,
     ) {
         tracing::debug!(core = self.core.0, peer = %info.peer, "connection accepted");
-        self.connections.insert(connection, Connection::default());
+        self.connections
+            .insert(connection, Connection::new(info.peer.ip()));
         self.counters.connections += 1;
     }
 
@@ -544,18 +571,21 @@ impl Service for Shard {
         for key in state.fetches {
             self.drop_fetch(key, out);
         }
+        for key in state.group_requests {
+            self.drop_group_request(key, out);
+        }
     }
 
     fn on_adopted(
         &mut self,
         _now: Now,
         connection: ConnectionId,
-        _info: &ConnectionInfo,
+        info: &ConnectionInfo,
         message: Message,
         _out: &mut Outbox<Message>,
     ) {
         let state = match message {
-            Message::Adopt(travelling) => Connection::arrived(travelling),
+            Message::Adopt(travelling) => Connection::arrived(info.peer.ip(), travelling),
             other => unreachable!("a connection arrived with {other:?}"),
         };
         self.connections.insert(connection, state);
@@ -576,6 +606,7 @@ impl Service for Shard {
         self.store.tick(now, out.disk(), &mut self.events);
         self.handle_events(now, out);
         self.expire_fetches(now, out);
+        self.tick_groups(now, out);
     }
 
     fn next_deadline_ns(&self) -> Option<u64> {
@@ -583,7 +614,11 @@ impl Service for Shard {
             .fetch_deadlines
             .peek()
             .map(|Reverse((deadline, _))| *deadline);
-        [fetch, self.store.next_deadline_ns(), self.stop_by_ns]
+        let (store, groups) = (
+            self.store.next_deadline_ns(),
+            self.groups.next_deadline_ns(),
+        );
+        [fetch, store, groups, self.stop_by_ns]
             .into_iter()
             .flatten()
             .min()
@@ -592,6 +627,7 @@ impl Service for Shard {
     fn end_turn(&mut self, now: Now, out: &mut Outbox<Message>) {
         self.run_woken_fetches(now, out);
         self.send_query_answers(out);
+        self.send_group_answers(out);
         self.store.end_turn(now, out.disk());
         if !self.moving.is_empty() {
             self.move_connections(out);

@@ -62,6 +62,7 @@ impl TestShard {
             logs: Vec::new(),
             leader: None,
             metadata_records_replayed: 0,
+            group_id_seed: 1,
         };
         TestShard {
             shard: Shard::new(parts, now),

@@ -17,6 +17,10 @@ const NEWER: [(&str, i16, i16); 2] = [
     ("ListOffsetsResponse", 11, 10),
 ];
 
+/// Versions with topic ids in place of names (KIP-848), which kafka-protocol has for the responses
+/// only: these are compared with the schema's own encoder alone.
+const UNKNOWN: [(&str, i16); 2] = [("OffsetCommitRequest", 10), ("OffsetFetchRequest", 10)];
+
 /// Numbers by value with the names of the fields that hold them, from a message's debug text.
 /// Small ones are left out: defaults of fields that a version lacks.
 fn named_numbers(debug: &str) -> BTreeMap<i64, Vec<String>> {
@@ -46,6 +50,13 @@ where
     K: Decodable + Encodable + Message + std::fmt::Debug,
 {
     let what = format!("{} version {}", sample.name, sample.version);
+    assert_eq!(
+        our_bytes, sample.bytes,
+        "{what}: not the bytes decoded\n{ours}"
+    );
+    if UNKNOWN.contains(&(sample.name.as_str(), sample.version)) {
+        return;
+    }
     let known = K::VERSIONS;
     let version = match NEWER.iter().find(|(name, ..)| *name == sample.name) {
         Some((_, newer, like)) if *newer == sample.version => *like,
@@ -71,11 +82,6 @@ where
         encoded, our_bytes,
         "{what}: other bytes\n{ours}\n{theirs:?}"
     );
-    assert_eq!(
-        our_bytes, sample.bytes,
-        "{what}: not the bytes decoded\n{ours}"
-    );
-
     let their_numbers = named_numbers(&format!("{theirs:?}"));
     for (number, names) in named_numbers(ours) {
         let known = their_numbers.get(&number);

@@ -13,7 +13,9 @@ use figment::Figment;
 use figment::providers::{Format, Serialized, Toml};
 use figment::value::Value;
 use highwater_base::NodeId;
+use highwater_base::limits::PARTITIONS_PER_TOPIC_MAX;
 use highwater_store::store::BARRIERS_IN_FLIGHT_MAX;
+use highwater_wire::writer::STRING_BYTES_MAX;
 use serde::{Deserialize, Serialize};
 
 use super::topic::{self, TopicConfig};
@@ -23,6 +25,10 @@ pub const DEFAULTS_TOML: &str = include_str!("../../highwater.toml");
 
 /// Variables that the command line tools read.
 const CLIENT_VARIABLES: [&str; 1] = ["HIGHWATER_BOOTSTRAP_SERVER"];
+
+/// Largest `group_bytes_max`: a group is one record, and a batch has to fit a segment of the topic of
+/// offsets.
+const GROUP_BYTES_LIMIT: usize = 64 << 20;
 
 /// What a core does when idle.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -82,6 +88,15 @@ pub struct NodeConfig {
     pub zero_ahead_bytes: u64,
     pub producer_id_expiration_ms: i64,
     pub fetch_bytes_max: usize,
+    pub offsets_topic_partitions: u32,
+    pub offsets_retention_minutes: u64,
+    pub offset_metadata_bytes_max: usize,
+    pub group_session_timeout_min_ms: i32,
+    pub group_session_timeout_max_ms: i32,
+    pub group_initial_rebalance_delay_ms: u64,
+    pub group_members_max: usize,
+    pub groups_max: usize,
+    pub group_bytes_max: usize,
     pub log_level: String,
     pub log_format: LogFormat,
     /// Defaults of topic configurations by Kafka's names.
@@ -177,8 +192,76 @@ impl NodeConfig {
                 &allowed,
             );
         }
+        self.check_groups()?;
         self.listen_address()?;
         self.topic_defaults()?;
+        Ok(())
+    }
+
+    fn check_groups(&self) -> Result<(), ConfigError> {
+        let number = |value: usize| i64::try_from(value).unwrap_or(i64::MAX);
+        let (low, high) = (
+            i64::from(self.group_session_timeout_min_ms),
+            i64::from(self.group_session_timeout_max_ms),
+        );
+        let rows: [(&str, i64, i64, i64); 9] = [
+            (
+                "offsets_topic_partitions",
+                i64::from(self.offsets_topic_partitions),
+                1,
+                PARTITIONS_PER_TOPIC_MAX as i64,
+            ),
+            (
+                "offsets_retention_minutes",
+                i64::try_from(self.offsets_retention_minutes).unwrap_or(i64::MAX),
+                1,
+                i64::from(i32::MAX),
+            ),
+            (
+                "offset_metadata_bytes_max",
+                number(self.offset_metadata_bytes_max),
+                0,
+                STRING_BYTES_MAX as i64,
+            ),
+            ("group_session_timeout_min_ms", low, 1, i64::from(i32::MAX)),
+            (
+                "group_session_timeout_max_ms",
+                high,
+                low,
+                i64::from(i32::MAX),
+            ),
+            (
+                "group_initial_rebalance_delay_ms",
+                i64::try_from(self.group_initial_rebalance_delay_ms).unwrap_or(i64::MAX),
+                0,
+                i64::from(i32::MAX),
+            ),
+            (
+                "group_members_max",
+                number(self.group_members_max),
+                1,
+                i64::from(i32::MAX),
+            ),
+            (
+                "groups_max",
+                number(self.groups_max),
+                1,
+                i64::from(i32::MAX),
+            ),
+            (
+                "group_bytes_max",
+                number(self.group_bytes_max),
+                4096,
+                GROUP_BYTES_LIMIT as i64,
+            ),
+        ];
+        for (key, value, low, high) in rows {
+            if !(low..=high).contains(&value) {
+                return Err(ConfigError(format!(
+                    "{key} is {value}; allowed is {low} to {high}"
+                )));
+            }
+        }
         Ok(())
     }
 

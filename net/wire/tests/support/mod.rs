@@ -222,6 +222,16 @@ macro_rules! for_each_api {
             offset_for_leader_epoch
                 OffsetForLeaderEpochRequest OffsetForLeaderEpochResponse,
             produce ProduceRequest ProduceResponse,
+            delete_groups DeleteGroupsRequest DeleteGroupsResponse,
+            describe_groups DescribeGroupsRequest DescribeGroupsResponse,
+            heartbeat HeartbeatRequest HeartbeatResponse,
+            join_group JoinGroupRequest JoinGroupResponse,
+            leave_group LeaveGroupRequest LeaveGroupResponse,
+            list_groups ListGroupsRequest ListGroupsResponse,
+            offset_commit OffsetCommitRequest OffsetCommitResponse,
+            offset_delete OffsetDeleteRequest OffsetDeleteResponse,
+            offset_fetch OffsetFetchRequest OffsetFetchResponse,
+            sync_group SyncGroupRequest SyncGroupResponse,
         }
     };
 }
