@@ -317,6 +317,16 @@ impl Shared {
         Ok(())
     }
 
+    /// A call failed for a reason that may concern the member too.
+    fn tell_membership(&self, error: &ClientError) {
+        let now = self.client.now();
+        let mut membership = self.membership.borrow_mut();
+        if let Some(generation) = membership.generation() {
+            membership.handle_commit_failure(now, generation, error);
+        }
+        self.work.notify();
+    }
+
     /// Runs a call at the coordinator, again while its failure may pass and time is left.
     async fn call_patiently<C: Call>(&self, call: &C) -> Result<C::Answer, ClientError> {
         let deadline_ns = self.client.call_deadline_ns();
@@ -330,13 +340,7 @@ impl Shared {
                     if error.kind() == ErrorKind::Retriable
                         && !self.client.now().reached(deadline_ns) =>
                 {
-                    let now = self.client.now();
-                    let mut membership = self.membership.borrow_mut();
-                    if let Some(generation) = membership.generation() {
-                        membership.handle_commit_failure(now, generation, &error);
-                    }
-                    drop(membership);
-                    self.work.notify();
+                    self.tell_membership(&error);
                     monoio::time::sleep(RETRY_BACKOFF).await;
                 }
                 settled => return settled,

@@ -14,8 +14,6 @@
 //! `None`, with a `handle_` for each; `change` and, when that was carried out, `settled`.
 
 mod answers;
-#[cfg(test)]
-mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
 
