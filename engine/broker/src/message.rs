@@ -163,6 +163,8 @@ pub enum Query {
     EpochEnd { epoch: i32, current_epoch: i32 },
     /// DeleteRecords: -1 means the high-water mark.
     DeleteRecords { offset: i64 },
+    /// DescribeLogDirs: what the log takes on disk and where it begins and ends.
+    LogSize,
 }
 
 /// Its answer.
@@ -178,6 +180,12 @@ pub enum QueryResult {
         end: i64,
     },
     LogStart(Offset),
+    LogSize {
+        size_bytes: u64,
+        segments: usize,
+        log_start: Offset,
+        high_watermark: Offset,
+    },
     Error(ErrorCode),
 }
 

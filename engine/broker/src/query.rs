@@ -1,4 +1,5 @@
-//! Questions to single partitions: ListOffsets, OffsetForLeaderEpoch, DeleteRecords.
+//! Questions to single partitions: ListOffsets, OffsetForLeaderEpoch, DeleteRecords,
+//! DescribeLogDirs.
 //!
 //! A request gathers one answer per partition ([`Gather`]); each question runs on the core that
 //! owns the partition and may have to wait for the disk there.
@@ -100,7 +101,8 @@ impl Shard {
         out: &mut Outbox<Message>,
     ) {
         gather.results = vec![QueryResult::Error(ErrorCode::InvalidRequest); parts.len()];
-        if parts.len() > QUERIES_MAX {
+        // DescribeLogDirs names only partitions there are, each once.
+        if gather.api_key != ApiKey::DescribeLogDirs && parts.len() > QUERIES_MAX {
             parts.clear();
         }
         gather.remaining = parts.len();
@@ -192,9 +194,19 @@ impl Shard {
                 Ok(()) => self.epoch_end(log, epoch),
             }),
             Query::DeleteRecords { offset } => self.delete_records(origin, log, offset),
+            Query::LogSize => Some(self.log_size(log)),
         };
         if let Some(result) = result {
             self.answer_query(origin, result, out);
+        }
+    }
+
+    fn log_size(&self, log: LogId) -> QueryResult {
+        QueryResult::LogSize {
+            size_bytes: self.store.size_bytes(log),
+            segments: self.store.segments(log).count(),
+            log_start: self.store.log_start(log),
+            high_watermark: self.store.high_watermark(log),
         }
     }
 

@@ -31,11 +31,13 @@ pub fn serve(
     let cores = core_count(&config)?;
     let listen = boot::choose_port(config.listen_address().map_err(|error| say(&error))?)?;
     let config = Arc::new(config);
+    let volume = highwater_reactor::watch_volume(&config.data_dir).map_err(|error| say(&error))?;
     let identity = NodeIdentity {
         cluster_id: superblock.cluster_id,
         advertised: config.advertised_address(listen),
         config: Arc::clone(&config),
         cores,
+        volume,
     };
     let factory = ShardFactory::new(identity, &disk, &probe, clean)?;
     superblock

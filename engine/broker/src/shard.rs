@@ -13,7 +13,7 @@ use highwater_base::{ClusterId, CoreId, Epoch, ErrorCode, Now, TopicId};
 use highwater_groups::OFFSETS_TOPIC;
 use highwater_reactor::{
     CloseReason, ConnectionId, ConnectionInfo, Frame, FrameVerdict, Outbox, SendPiece, Service,
-    UserSignal,
+    UserSignal, VolumeGauge,
 };
 use highwater_store::{LogId, ReadPiece, Store, StoreEvent};
 
@@ -60,6 +60,8 @@ pub struct NodeIdentity {
     /// Host and port told to clients.
     pub advertised: (String, u16),
     pub cores: usize,
+    /// Size of the volume that the data directory is on.
+    pub volume: VolumeGauge,
 }
 
 /// A broker as clients see it: the node, or in direct mode one of its cores.

@@ -80,6 +80,7 @@ impl TestNode {
             config: Arc::new(config),
             advertised: ("localhost".to_owned(), 9092),
             cores,
+            volume: highwater_reactor::VolumeGauge::default(),
         };
         let mut image = Image::new(TopicConfig::default());
         for (at, (name, partitions)) in topics.iter().enumerate() {

@@ -231,7 +231,7 @@ fn a_leader_lost_before_its_assignment_is_replaced() {
     let follower = [first.member, second.member]
         .into_iter()
         .find(|id| *id != leader)
-        .unwrap();
+        .expect("valid");
     let ticket = world.send(sync_request(&follower, 1, &[]));
     world.pass_ms(10_000);
     assert_eq!(world.synced(ticket).error, ErrorCode::RebalanceInProgress);

@@ -108,7 +108,7 @@ impl Simulation {
             asked: BTreeMap::new(),
             lost: Vec::new(),
             sent: Vec::new(),
-            partitions: if seed % 3 == 0 { 12 } else { 2 },
+            partitions: if seed.is_multiple_of(3) { 12 } else { 2 },
             is_slow: random.chance(1, 2),
             random,
             next_value: 0,
@@ -134,7 +134,7 @@ impl Simulation {
                 request.instance = client.is_static.then(|| client.name.clone());
                 // Some prefer one protocol, some the other; a few change their subscription.
                 request.protocols = vec![protocol("range", b"1"), protocol("sticky", b"2")];
-                if index % 2 == 0 {
+                if index.is_multiple_of(2) {
                     request.protocols.swap(0, 1);
                 }
                 if self.random.chance(1, 8) {

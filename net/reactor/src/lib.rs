@@ -35,6 +35,7 @@ mod signal;
 pub mod testing;
 mod timer;
 mod turn;
+mod volume;
 mod writer;
 
 pub use allocations::{CountingAllocator, thread_allocations};
@@ -52,3 +53,4 @@ pub use runtime::{ReactorError, run};
 pub use service::{
     CloseReason, ConnectionId, ConnectionInfo, Frame, FrameVerdict, Service, UserSignal,
 };
+pub use volume::{VolumeGauge, VolumeSpace, watch_volume};

@@ -21,6 +21,10 @@ const NEWER: [(&str, i16, i16); 2] = [
 /// only: these are compared with the schema's own encoder alone.
 const UNKNOWN: [(&str, i16); 2] = [("OffsetCommitRequest", 10), ("OffsetFetchRequest", 10)];
 
+/// Tagged fields of our own (numbers from 10000 on): others keep them as bytes without a name.
+const OURS: [&str; 3] = ["segments", "log_start_offset", "high_watermark"];
+const MESSAGES_WITH_OURS: [&str; 1] = ["DescribeLogDirsResponse"];
+
 /// Numbers by value with the names of the fields that hold them, from a message's debug text.
 /// Small ones are left out: defaults of fields that a version lacks.
 fn named_numbers(debug: &str) -> BTreeMap<i64, Vec<String>> {
@@ -83,7 +87,11 @@ where
         "{what}: other bytes\n{ours}\n{theirs:?}"
     );
     let their_numbers = named_numbers(&format!("{theirs:?}"));
+    let has_ours = MESSAGES_WITH_OURS.contains(&sample.name.as_str());
     for (number, names) in named_numbers(ours) {
+        if has_ours && names.iter().any(|name| OURS.contains(&name.as_str())) {
+            continue;
+        }
         let known = their_numbers.get(&number);
         assert_eq!(known, Some(&names), "{what}: {number}\n{ours}\n{theirs:?}");
     }

@@ -14,6 +14,7 @@ mod delete_topics;
 mod describe_cluster;
 mod describe_configs;
 mod describe_groups;
+mod describe_log_dirs;
 mod describe_topic_partitions;
 mod fetch;
 mod find_coordinator;
@@ -22,6 +23,7 @@ mod heartbeat;
 mod init_producer_id;
 mod join_group;
 mod leave_group;
+mod list_config_resources;
 mod list_groups;
 mod list_offsets;
 mod metadata;
@@ -167,6 +169,8 @@ impl Shard {
             ApiKey::DescribeTopicPartitions => {
                 self.handle_describe_topic_partitions(request, body, out)
             }
+            ApiKey::DescribeLogDirs => self.handle_describe_log_dirs(now, request, body, out),
+            ApiKey::ListConfigResources => self.handle_list_config_resources(request, body, out),
             ApiKey::InitProducerId => self.handle_init_producer_id(now, request, body, out),
             ApiKey::FindCoordinator => {
                 let topic = OffsetsTopic::CreateIfMissing;
@@ -241,6 +245,7 @@ impl Shard {
                 self.answer_offset_for_leader_epoch(&request, body, results, out)
             }
             ApiKey::DeleteRecords => self.answer_delete_records(&request, body, results, out),
+            ApiKey::DescribeLogDirs => self.answer_describe_log_dirs(&request, body, results, out),
             other => unreachable!("{other:?} asks partitions nothing"),
         };
         answered.expect("the body decoded when the request came");

@@ -81,8 +81,10 @@ impl World {
         self.coordinator = Coordinator::new(self.config.clone(), 7 + self.restarts);
         self.coordinator.begin_loading(0);
         for batch in &self.log {
-            let header = BatchHeader::parse(batch).unwrap();
-            self.coordinator.load_batch(0, &header, batch).unwrap();
+            let header = BatchHeader::parse(batch).expect("valid");
+            self.coordinator
+                .load_batch(0, &header, batch)
+                .expect("valid");
         }
         let mut out = Outbox::new();
         self.coordinator
@@ -100,8 +102,9 @@ impl World {
                 Output::Append { write, batch, .. } => self.in_flight.push_back((write, batch)),
                 Output::TruncateBefore { offset, .. } => {
                     self.truncations += 1;
-                    self.log
-                        .retain(|batch| BatchHeader::parse(batch).unwrap().base_offset >= offset.0);
+                    self.log.retain(|batch| {
+                        BatchHeader::parse(batch).expect("valid").base_offset >= offset.0
+                    });
                 }
             }
         }
@@ -121,8 +124,8 @@ impl World {
         let (write, mut batch) = self.in_flight.pop_front()?;
         let base = Offset(self.next_offset);
         patch_offset_and_epoch(&mut batch, base, Epoch(1));
-        let header = BatchHeader::parse(&batch).unwrap();
-        header.verify_crc(&batch).unwrap();
+        let header = BatchHeader::parse(&batch).expect("valid");
+        header.verify_crc(&batch).expect("valid");
         self.next_offset = header.next_offset().0;
         self.log.push(batch);
         Some((write, base))

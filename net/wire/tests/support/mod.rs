@@ -210,6 +210,7 @@ macro_rules! for_each_api {
             delete_topics DeleteTopicsRequest DeleteTopicsResponse,
             describe_cluster DescribeClusterRequest DescribeClusterResponse,
             describe_configs DescribeConfigsRequest DescribeConfigsResponse,
+            describe_log_dirs DescribeLogDirsRequest DescribeLogDirsResponse,
             describe_topic_partitions
                 DescribeTopicPartitionsRequest DescribeTopicPartitionsResponse,
             fetch FetchRequest FetchResponse,
@@ -217,6 +218,8 @@ macro_rules! for_each_api {
             incremental_alter_configs
                 IncrementalAlterConfigsRequest IncrementalAlterConfigsResponse,
             init_producer_id InitProducerIdRequest InitProducerIdResponse,
+            list_config_resources
+                ListConfigResourcesRequest ListConfigResourcesResponse,
             list_offsets ListOffsetsRequest ListOffsetsResponse,
             metadata MetadataRequest MetadataResponse,
             offset_for_leader_epoch
