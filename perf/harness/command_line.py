@@ -76,6 +76,8 @@ def parse(arguments):
                           help="idle connections (default 10000)")
     isolated.add_argument("--consumers", type=int, default=100, metavar="N",
                           help="consumers of the cold log (default 100)")
+    isolated.add_argument("--set", dest="settings", action="append", default=[],
+                          metavar="KEY=VALUE", help="a setting of the broker; may be repeated")
     for command in (floor, isolated):
         add_common(command)
     options = parser.parse_args(arguments)

@@ -67,7 +67,7 @@ def measure_isolation(bench, options):
     for number in range(1, bench.rounds + 1):
         say(f"isolation, round {number} of {bench.rounds}")
         # A restarted broker has an empty tail cache.
-        with bench.start_broker(fresh=False) as broker:
+        with bench.start_broker(fresh=False, settings=options.settings) as broker:
             rounds.append(one_round(bench, broker, options))
     return lines_of(rounds, options)
 

@@ -16,6 +16,7 @@ pub mod doctor;
 pub mod fetch;
 pub mod handlers;
 pub mod logging;
+pub mod memory_budget;
 pub mod message;
 pub mod metadata;
 pub mod metadata_log;

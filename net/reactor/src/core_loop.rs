@@ -17,8 +17,10 @@ use crate::config::ReactorConfig;
 use crate::connection::Connection;
 use crate::disk::DiskQueues;
 use crate::file_table::FileTable;
+use crate::file_turns::FileTurns;
 use crate::mailbox::{Envelope, Post};
 use crate::outbox::Outbox;
+use crate::receive_budget::ReceiveBudget;
 use crate::service::{ConnectionId, Service};
 use crate::signal::Signal;
 
@@ -34,6 +36,8 @@ pub(crate) struct Core<S: Service> {
     pub connection_count: Arc<AtomicUsize>,
     pub post: RefCell<Post<Envelope<S::Message>>>,
     pub files: RefCell<FileTable>,
+    pub file_turns: FileTurns,
+    pub receive_budget: ReceiveBudget,
     pub disk: DiskQueues,
     pub blocking: BlockingHandle,
     /// Mail to another core did not fit its ring.
@@ -64,6 +68,8 @@ impl<S: Service> Core<S> {
             config.direct_io,
             config.open_files_max,
         );
+        let receive_budget = ReceiveBudget::new(config.receive_bytes_max);
+        let file_turns = FileTurns::new(config.cold_reads_in_flight_max);
         Core {
             id,
             config,
@@ -74,6 +80,8 @@ impl<S: Service> Core<S> {
             connection_count,
             post: RefCell::new(post),
             files: RefCell::new(files),
+            file_turns,
+            receive_budget,
             disk: DiskQueues::default(),
             blocking,
             mail_waits: Cell::new(false),
