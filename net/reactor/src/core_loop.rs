@@ -16,6 +16,7 @@ use crate::clock::now;
 use crate::config::ReactorConfig;
 use crate::connection::Connection;
 use crate::disk::DiskQueues;
+use crate::durable_writes::DurableWrites;
 use crate::file_table::FileTable;
 use crate::file_turns::FileTurns;
 use crate::mailbox::{Envelope, Post};
@@ -46,7 +47,7 @@ pub(crate) struct Core<S: Service> {
     pub timer: Signal,
     pub idle: Signal,
     /// Durable writes and flushes in flight: the core does not spin meanwhile.
-    pub durable_in_flight: Cell<usize>,
+    pub durable_writes: DurableWrites,
     pub last_activity_ns: Cell<u64>,
     pub armed_deadline_ns: Cell<u64>,
     pub shutting_down: Cell<bool>,
@@ -88,7 +89,7 @@ impl<S: Service> Core<S> {
             turn: Signal::default(),
             timer: Signal::default(),
             idle: Signal::default(),
-            durable_in_flight: Cell::new(0),
+            durable_writes: DurableWrites::default(),
             last_activity_ns: Cell::new(0),
             armed_deadline_ns: Cell::new(u64::MAX),
             shutting_down: Cell::new(false),

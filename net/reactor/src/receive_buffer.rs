@@ -225,6 +225,35 @@ mod tests {
     }
 
     #[test]
+    fn a_quiet_buffer_is_small_until_more_comes_at_a_time() {
+        let mut buffer = ReceiveBuffer::new(16 * 1024);
+        assert_eq!(buffer.bytes.len(), QUIET_BYTES);
+        push(&mut buffer, &[0; 400]);
+        (0..100).for_each(|_| buffer.consume(0));
+        buffer.reserve();
+        assert_eq!(buffer.bytes.len(), QUIET_BYTES);
+        push(&mut buffer, &[0; QUIET_BYTES]);
+        (0..QUIET_BYTES / 4).for_each(|_| buffer.consume(0));
+        buffer.reserve();
+        assert_eq!(buffer.bytes.len(), 16 * 1024);
+    }
+
+    #[test]
+    fn a_large_buffer_is_kept_unless_memory_is_scarce() {
+        let mut buffer = ReceiveBuffer::new(64);
+        push(&mut buffer, &[0, 0, 3, 0]);
+        assert_eq!(buffer.large_bytes_needed(true), 4 + 768 - 64);
+        push(&mut buffer, &[7; 768]);
+        buffer.consume(768);
+        assert_eq!(buffer.large_bytes_needed(false), 4 + 768 - 64);
+        buffer.reserve();
+        assert_eq!(buffer.bytes.len(), 4 + 768);
+        assert_eq!(buffer.large_bytes_needed(true), 0);
+        buffer.reserve();
+        assert_eq!(buffer.bytes.len(), 64);
+    }
+
+    #[test]
     fn shared_memory_is_never_written_again() {
         let mut buffer = ReceiveBuffer::new(64);
         push(&mut buffer, &[0, 0, 0, 2, 8, 9]);

@@ -8,7 +8,8 @@
 //! Pages are asked for ahead in a window. It covers the range at hand; once ranges follow each other
 //! without a gap it runs on beyond it, up to what may be read, so that the disk works while the
 //! client digests the last answer. The connections that send files at the same time share the
-//! window, and take turns ([`FileTurns`]): of many, each reads no further than its next chunk.
+//! window, and take turns ([`FileTurns`]): of many, each reads no further than its next chunk, and
+//! so does each while the core makes records durable ([`DurableWrites`]).
 
 use std::io;
 use std::ops::Range;
@@ -20,6 +21,7 @@ use monoio::net::TcpStream;
 
 use crate::config::ReactorConfig;
 use crate::counters::{self, Count};
+use crate::durable_writes::DurableWrites;
 use crate::file_turns::FileTurns;
 use crate::signal::{Signal, yield_now};
 
@@ -71,7 +73,7 @@ impl Sender {
     /// `readable_end` may be asked for ahead.
     pub async fn send(
         &mut self,
-        turns: &FileTurns,
+        (turns, writes): (&FileTurns, &DurableWrites),
         source: &Rc<File>,
         socket: Socket<'_>,
         range: Range<u64>,
@@ -86,8 +88,17 @@ impl Sender {
         };
         let count = loop {
             let turn = turns.take(&self.turn).await;
-            let share = self.window_bytes / turns.wanted().max(1) as u64;
-            self.read_ahead(file, at, ahead_end, share.max(CHUNK_BYTES));
+            let cold = !is_resident(file, at) || !is_resident(file, chunk_end - 1);
+            if cold {
+                writes.gap(&self.turn).await;
+            }
+            let share = match writes.are_recent() {
+                true => 0,
+                false => self.window_bytes / turns.wanted().max(1) as u64,
+            };
+            if cold || share > 0 {
+                self.read_ahead(file, at, ahead_end, share.max(CHUNK_BYTES));
+            }
             self.wait_for_chunk(source, at..chunk_end).await?;
             let sent = send_chunk(socket.fd, file, at, (chunk_end - at) as usize)?;
             drop(turn);

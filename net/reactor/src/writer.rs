@@ -225,11 +225,11 @@ async fn send_all<S: Service>(
                     fd: connection.fd,
                     stream,
                 };
-                let turns = &core.file_turns;
+                let places = (&core.file_turns, &core.durable_writes);
                 let count = sender
-                    .send(turns, &source, socket, range, readable_end)
+                    .send(places, &source, socket, range, readable_end)
                     .await?;
-                if core.durable_in_flight.get() > 0 {
+                if core.durable_writes.any() {
                     // The kernel worker that finishes the write may need this very CPU.
                     std::thread::yield_now();
                 }
