@@ -477,6 +477,9 @@ pub fn reactor_config(
         send_bytes_max: config.send_queue_bytes_max,
         connections_max: config.connections_max,
         open_files_max: config.open_files_max,
+        receive_bytes_max: config.receive_buffers_mb << 20,
+        cold_reads_in_flight_max: config.cold_reads_in_flight_max,
+        cold_read_ahead_bytes: config.cold_read_ahead_bytes,
         ..ReactorConfig::default()
     })
 }

@@ -8,7 +8,7 @@ use std::collections::VecDeque;
 use std::net::IpAddr;
 
 use highwater_base::CoreId;
-use highwater_base::limits::{CONNECTION_ANSWER_BYTES_MAX, CONNECTION_REQUESTS_MAX};
+use highwater_base::limits::CONNECTION_ANSWER_BYTES_MAX;
 use highwater_reactor::SendPiece;
 
 use crate::fetch::session::FetchSession;
@@ -119,11 +119,10 @@ impl Connection {
         self.first_sequence + self.slots.len() as u64 - 1
     }
 
-    /// Whether no further request may be taken on.
+    /// Whether no further request may be taken on, `requests_max` being allowed.
     #[must_use]
-    pub fn is_full(&self) -> bool {
-        self.slots.len() >= CONNECTION_REQUESTS_MAX
-            || self.answer_bytes > CONNECTION_ANSWER_BYTES_MAX
+    pub fn is_full(&self, requests_max: usize) -> bool {
+        self.slots.len() >= requests_max || self.answer_bytes > CONNECTION_ANSWER_BYTES_MAX
     }
 
     /// Counts bytes that the answer to a pending request may have, until it is filled in. One
@@ -242,13 +241,13 @@ mod tests {
         let mut connection = Connection::new(Ipv4Addr::LOCALHOST.into());
         let (first, second) = (connection.open_slot(), connection.open_slot());
         connection.expect_bytes(first, CONNECTION_ANSWER_BYTES_MAX);
-        assert!(!connection.is_full());
+        assert!(!connection.is_full(3));
         connection.expect_bytes(second, 6);
-        assert!(connection.is_full());
+        assert!(connection.is_full(3));
         connection.fill(second, piece("second"));
-        assert!(connection.is_full(), "it waits for the first");
+        assert!(connection.is_full(3), "it waits for the first");
         connection.fill(first, piece("first"));
-        assert!(!connection.is_full());
+        assert!(!connection.is_full(3));
         assert!(popped(&mut connection).is_some() && popped(&mut connection).is_some());
         assert_eq!(connection.answer_bytes, 0);
     }

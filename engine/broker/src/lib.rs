@@ -17,6 +17,7 @@ pub mod fetch;
 pub mod groups;
 pub mod handlers;
 pub mod logging;
+pub mod memory_budget;
 pub mod message;
 pub mod metadata;
 pub mod metadata_log;

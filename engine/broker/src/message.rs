@@ -203,4 +203,22 @@ pub struct CoreCounters {
     pub connections: u64,
     /// Partitions owned.
     pub partitions: u64,
+    /// Incremental fetch sessions of the connections served now.
+    pub fetch_sessions: u64,
+    /// Fetches that got no session because there were `fetch_sessions_max`.
+    pub fetch_sessions_refused: u64,
+    /// Times a connection was not read because too many of its requests were under way.
+    pub pipelines_paused: u64,
+    /// Produce requests that waited in their sockets for the disk.
+    pub produces_deferred: u64,
+    /// Chunks of files that had to be waited for: their pages were not in memory.
+    pub cold_reads: u64,
+    /// Chunks of files that waited in line, `cold_reads_in_flight_max` being under way.
+    pub file_send_waits: u64,
+    /// Connections refused because there were `connections_max`.
+    pub connections_refused: u64,
+    /// Times a connection was not read because `send_queue_bytes_max` was queued on it.
+    pub send_queue_full: u64,
+    /// Times a connection was not read because `receive_buffers_mb` was taken.
+    pub receive_waits: u64,
 }

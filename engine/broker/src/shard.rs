@@ -24,6 +24,7 @@ use crate::fetch::copies::ForeignCopies;
 use crate::fetch::foreign_files::ForeignFiles;
 use crate::fetch::waiting::{FetchWaiters, Watches};
 use crate::groups::{GroupGather, GroupHost};
+use crate::memory_budget::MemoryBudget;
 use crate::message::{CoreCounters, Message};
 use crate::metadata::Image;
 use crate::metadata::controller::Origin;
@@ -270,7 +271,9 @@ impl Shard {
                 }
             }
         }
-        if connection.paused && !connection.is_full() && connection.moving_to.is_none() {
+        let requests_max = self.node.config.connection_requests_max;
+        if connection.paused && !connection.is_full(requests_max) && connection.moving_to.is_none()
+        {
             connection.paused = false;
             out.resume(id);
         }
@@ -394,6 +397,9 @@ impl Shard {
             let Some(target) = connection.moving_to else {
                 continue;
             };
+            if connection.session.is_some() {
+                self.counters.fetch_sessions -= 1;
+            }
             let travelling = Travelling {
                 session: connection.session,
             };
@@ -429,6 +435,12 @@ impl Shard {
 
     fn tell_counters(&mut self) -> CoreCounters {
         self.counters.allocations = highwater_reactor::thread_allocations();
+        let reactor = highwater_reactor::thread_counters();
+        self.counters.cold_reads = reactor.cold_reads;
+        self.counters.file_send_waits = reactor.file_send_waits;
+        self.counters.connections_refused = reactor.connections_refused;
+        self.counters.send_queue_full = reactor.send_queue_full;
+        self.counters.receive_waits = reactor.receive_waits;
         self.counters
     }
 
@@ -436,8 +448,10 @@ impl Shard {
         self.counters_gathered.push(counters);
         if self.counters_gathered.len() == self.cores {
             self.counters_gathered.sort_by_key(|counters| counters.core);
+            let budget = MemoryBudget::of(&self.node.config, self.cores);
             let line = serde_json::json!({
                 "event": "counters",
+                "memory_budget_bytes": budget.total_bytes(),
                 "cores": self.counters_gathered,
             });
             println!("{line}");
@@ -534,6 +548,7 @@ impl Service for Shard {
             return FrameVerdict::Pause;
         }
         if self.must_defer(frame.bytes()) {
+            self.counters.produces_deferred += 1;
             self.deferred.push(connection);
             return FrameVerdict::Defer;
         }
@@ -543,9 +558,11 @@ impl Service for Shard {
         if self.consider_steering(now, connection, out) {
             return FrameVerdict::Pause;
         }
+        let requests_max = self.node.config.connection_requests_max;
         match self.connections.get_mut(&connection) {
-            Some(state) if state.is_full() => {
+            Some(state) if state.is_full(requests_max) => {
                 state.paused = true;
+                self.counters.pipelines_paused += 1;
                 FrameVerdict::Pause
             }
             _ => FrameVerdict::Continue,
@@ -570,6 +587,9 @@ impl Service for Shard {
             return;
         };
         self.counters.connections -= 1;
+        if state.session.is_some() {
+            self.counters.fetch_sessions -= 1;
+        }
         for key in state.fetches {
             self.drop_fetch(key, out);
         }
@@ -590,6 +610,9 @@ impl Service for Shard {
             Message::Adopt(travelling) => Connection::arrived(info.peer.ip(), travelling),
             other => unreachable!("a connection arrived with {other:?}"),
         };
+        if state.session.is_some() {
+            self.counters.fetch_sessions += 1;
+        }
         self.connections.insert(connection, state);
         self.counters.connections += 1;
     }

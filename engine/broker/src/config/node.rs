@@ -77,6 +77,11 @@ pub struct NodeConfig {
     pub frame_bytes_max: usize,
     pub send_queue_bytes_max: usize,
     pub open_files_max: usize,
+    pub receive_buffers_mb: usize,
+    pub connection_requests_max: usize,
+    pub fetch_sessions_max: usize,
+    pub cold_reads_in_flight_max: usize,
+    pub cold_read_ahead_bytes: usize,
     pub auto_create_topics: bool,
     pub num_partitions: i32,
     pub topics_max: usize,
@@ -193,6 +198,7 @@ impl NodeConfig {
             );
         }
         self.check_groups()?;
+        self.check_bounds()?;
         self.listen_address()?;
         self.topic_defaults()?;
         Ok(())
@@ -263,6 +269,45 @@ impl NodeConfig {
             }
         }
         Ok(())
+    }
+
+    /// The bounds that cannot be just any number.
+    fn check_bounds(&self) -> Result<(), ConfigError> {
+        let frames_mb = (2 * self.frame_bytes_max).div_ceil(1 << 20);
+        let ahead = self.cold_read_ahead_bytes;
+        let rows = [
+            (
+                "receive_buffers_mb",
+                self.receive_buffers_mb,
+                frames_mb..=1 << 20,
+                "1048576, and no less than twice frame_bytes_max",
+            ),
+            (
+                "connection_requests_max",
+                self.connection_requests_max,
+                1..=1 << 16,
+                "65536",
+            ),
+            (
+                "cold_reads_in_flight_max",
+                self.cold_reads_in_flight_max,
+                1..=1024,
+                "1024",
+            ),
+            (
+                "cold_read_ahead_bytes",
+                ahead,
+                1 << 17..=1 << 30,
+                "1073741824",
+            ),
+        ];
+        match rows.iter().find(|row| !row.2.contains(&row.1)) {
+            None => Ok(()),
+            Some((key, value, range, upto)) => Err(ConfigError(format!(
+                "{key} is {value}; allowed is {} to {upto}",
+                range.start()
+            ))),
+        }
     }
 
     /// The address of `listen`, resolved.
@@ -424,6 +469,19 @@ mod tests {
             let error = load(&[], &[set("barriers_in_flight_max", barriers)]);
             let error = error.expect_err("refused").to_string();
             assert!(error.contains("allowed is 1 to 16"), "{error}");
+        }
+        for (key, value) in [
+            ("receive_buffers_mb", "199"),
+            ("connection_requests_max", "0"),
+            ("cold_reads_in_flight_max", "0"),
+            ("cold_read_ahead_bytes", "4096"),
+        ] {
+            let error = load(&[], &[set(key, value)]).expect_err("refused");
+            assert!(
+                error
+                    .to_string()
+                    .contains(&format!("{key} is {value}; allowed is"))
+            );
         }
         let error = load(&[], &[set("no_such_key", "0")]).expect_err("refused");
         assert!(error.to_string().contains("no_such_key"), "{error}");
