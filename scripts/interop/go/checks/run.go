@@ -163,6 +163,11 @@ func (run *Run) create(name string, partitions int32) string {
 func (run *Run) createWith(name string, partitions int32, configs map[string]string) string {
 	topic := run.name(name)
 	must(run.client.CreateTopic(topic, partitions, configs))
+	// Brokers with a metadata log of their own may trail what they acknowledged.
+	eventually("described after its creation", func() bool {
+		found, err := run.client.DescribeTopic(topic)
+		return err == nil && len(found) == int(partitions)
+	})
 	return topic
 }
 

@@ -121,7 +121,6 @@ func (client *client) Read(topic string, from map[int32]int64) (checks.Reader, e
 	consumer, err := client.open(
 		kgo.ConsumePartitions(map[string]map[int32]kgo.Offset{topic: offsets}),
 		kgo.ConsumeResetOffset(kgo.NoResetOffset()),
-		kgo.KeepRetryableFetchErrors(),
 	)
 	return reader{consumer}, err
 }
