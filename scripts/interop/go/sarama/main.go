@@ -136,7 +136,7 @@ func (client *client) ListOffset(
 ) (int64, int64, error) {
 	if timestamp == checks.MaxTimestamp {
 		checks.Skip("all shown but the max timestamp: it came with ListOffsets version 7, " +
-			"and sarama's newest is 5 (offset_request.go)")
+			"and sarama's newest is 6 (offset_request.go)")
 	}
 	asked := map[string]map[int32]int64{topic: {partition: timestamp}}
 	listed, err := client.admin.ListOffsets(asked, nil)
