@@ -96,9 +96,9 @@ fn unknown_topic(broker: &Broker) {
     let unknown = RDKafkaErrorCode::UnknownTopicOrPartition;
     fails(delete(broker, &topic), unknown, "delete");
     fails(grow(broker, &topic, 3), unknown, "create partitions");
+    // As a consumer: what an admin client asks for may be created by asking.
     let metadata = broker
-        .admin
-        .inner()
+        .consumer()
         .fetch_metadata(Some(&topic), LIMIT)
         .expect("metadata");
     let error = metadata.topics()[0].error().map(RDKafkaErrorCode::from);
