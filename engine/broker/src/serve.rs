@@ -21,6 +21,7 @@ pub fn serve(
     ready: impl FnOnce(&NodeConfig, SocketAddr) + Send,
 ) -> Result<(), BootError> {
     let say = |error: &dyn std::fmt::Display| BootError(error.to_string());
+    highwater_reactor::hold_signals();
     highwater_reactor::check_io_uring().map_err(|error| say(&error))?;
     let _lock = highwater_reactor::lock_data_dir(&config.data_dir).map_err(|error| say(&error))?;
     let probe = highwater_reactor::probe_disk(&config.data_dir).map_err(|error| say(&error))?;

@@ -54,7 +54,7 @@ pub use probe::{
     DIRECT_IO_PROBE_PREFIX, DiskProbe, IoUringUnavailable, ProbeError, WriteCache, check_io_uring,
     probe_disk,
 };
-pub use runtime::{ReactorError, run};
+pub use runtime::{ReactorError, hold_signals, run};
 pub use service::{
     CloseReason, ConnectionId, ConnectionInfo, Frame, FrameVerdict, Service, UserSignal,
 };

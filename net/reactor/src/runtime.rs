@@ -350,21 +350,40 @@ fn abort_on_panic() {
     }));
 }
 
-/// SIGTERM, SIGINT and SIGUSR1 as a descriptor; blocked in every thread started afterwards.
+/// Blocks the signals that [`run`] obeys in this thread and those it starts from now on: a host that
+/// starts threads of its own before `run` calls it first, or a signal would end the process there.
+/// What arrives meanwhile waits for `run`.
+pub fn hold_signals() {
+    let set = obeyed_signals();
+    // SAFETY: the set lives for the call.
+    unsafe {
+        libc::pthread_sigmask(libc::SIG_BLOCK, &set, std::ptr::null_mut());
+        libc::signal(libc::SIGPIPE, libc::SIG_IGN);
+    }
+}
+
+fn obeyed_signals() -> libc::sigset_t {
+    // SAFETY: the set is initialised by sigemptyset before it is used.
+    unsafe {
+        let mut set: libc::sigset_t = std::mem::zeroed();
+        libc::sigemptyset(&mut set);
+        for signal in [libc::SIGTERM, libc::SIGINT, libc::SIGUSR1] {
+            libc::sigaddset(&mut set, signal);
+        }
+        set
+    }
+}
+
+/// The obeyed signals as a descriptor; they are blocked in every thread started afterwards.
 struct SignalFd(std::os::fd::OwnedFd);
 
 impl SignalFd {
     fn new() -> io::Result<SignalFd> {
         use std::os::fd::FromRawFd;
-        // SAFETY: the set is initialised by sigemptyset before it is used; descriptors are checked.
+        hold_signals();
+        let set = obeyed_signals();
+        // SAFETY: the set lives for the call; descriptors are checked.
         unsafe {
-            let mut set: libc::sigset_t = std::mem::zeroed();
-            libc::sigemptyset(&mut set);
-            for signal in [libc::SIGTERM, libc::SIGINT, libc::SIGUSR1] {
-                libc::sigaddset(&mut set, signal);
-            }
-            libc::pthread_sigmask(libc::SIG_BLOCK, &set, std::ptr::null_mut());
-            libc::signal(libc::SIGPIPE, libc::SIG_IGN);
             let fd = libc::signalfd(-1, &set, libc::SFD_CLOEXEC);
             if fd < 0 {
                 return Err(io::Error::last_os_error());
