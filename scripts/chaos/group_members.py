@@ -215,6 +215,7 @@ class Member:
             "reconnect.backoff.ms": 20,
             "reconnect.backoff.max.ms": 200,
             "log_level": 0,
+            "error_cb": self._failed,
         }
         if group.kind == "cooperative":
             config["partition.assignment.strategy"] = "cooperative-sticky"
@@ -248,6 +249,11 @@ class Member:
         finally:
             self.next.clear()
             self.consumer.close()
+
+    def _failed(self, error):
+        # Such a consumer is of no use any more: a broker's restart must not do that to one.
+        if error.fatal():
+            self.group.fail(f"a member ended by {error.name()}: {error.str()}")
 
     def _assigned(self, _, partitions):
         commits = self.group.acknowledged_commits()

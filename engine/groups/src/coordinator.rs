@@ -12,7 +12,7 @@ use std::sync::Arc;
 use highwater_base::prng::Prng;
 use highwater_base::{ErrorCode, Now, Offset};
 
-use crate::answer::GroupAnswer;
+use crate::answer::{GroupAnswer, JoinAnswer};
 use crate::expiry::Sweep;
 use crate::group::Group;
 use crate::partition::{Partition, PendingWrite, Phase, Records};
@@ -124,9 +124,13 @@ impl Coordinator {
             }
         }
         for write in writes {
-            if let Gate::Answer(ticket, mut answer) = write.gate {
-                answer.fail(error);
-                self.answer(ticket, answer, out);
+            match write.gate {
+                Gate::Answer(ticket, mut answer) => {
+                    answer.fail(error);
+                    self.answer(ticket, answer, out);
+                }
+                Gate::Joins(answers) => self.fail_joins(answers, error, out),
+                _ => {}
             }
         }
     }
@@ -297,6 +301,11 @@ impl Coordinator {
                 }
                 self.answer(ticket, answer, out);
             }
+            Gate::Joins(answers) => {
+                for (ticket, answer) in answers {
+                    self.answer(ticket, GroupAnswer::Join(answer), out);
+                }
+            }
             Gate::Assignment {
                 group,
                 generation,
@@ -319,6 +328,19 @@ impl Coordinator {
         self.drop_if_gone(index, &settled.keys);
     }
 
+    /// Who was to be told a new generation joins again; a member that knows its id is let into the
+    /// generation at once.
+    fn fail_joins(
+        &mut self,
+        answers: Vec<(Ticket, JoinAnswer)>,
+        error: ErrorCode,
+        out: &mut Outbox,
+    ) {
+        for (ticket, _) in answers {
+            self.answer(ticket, GroupAnswer::join_failed("", error), out);
+        }
+    }
+
     /// This write and all later ones of the partition were given up. `error` is the reason:
     /// KAFKA_STORAGE_ERROR for a full disk.
     pub fn failed(
@@ -339,6 +361,9 @@ impl Coordinator {
                 Gate::Answer(ticket, mut answer) => {
                     answer.fail(crate::turn::write_error(error));
                     self.answer(ticket, answer, out);
+                }
+                Gate::Joins(answers) => {
+                    self.fail_joins(answers, crate::turn::write_error(error), out);
                 }
                 Gate::Assignment {
                     group, generation, ..

@@ -5,6 +5,7 @@ use highwater_base::{ErrorCode, Now};
 
 use crate::answer::{JoinAnswer, SyncAnswer};
 use crate::group::{Group, GroupState, JoinDeadline};
+use crate::log_records::{StoredGroup, StoredMember};
 use crate::member::Standing;
 use crate::turn::{Gate, Turn};
 
@@ -133,9 +134,10 @@ impl Group {
         self.protocol = self.select_protocol();
         self.transition(turn.now, GroupState::CompletingRebalance);
         let ids: Vec<String> = self.members.keys().cloned().collect();
+        let mut answers = Vec::with_capacity(ids.len());
         for id in ids {
             if let Some(ticket) = self.take_join(&id) {
-                turn.join(ticket, self.join_answer(&id));
+                answers.push((ticket, self.join_answer(&id)));
             }
             if let Some(member) = self.members.get_mut(&id) {
                 member.standing = Standing::Established;
@@ -146,6 +148,48 @@ impl Group {
         let at_ns = turn.now.plus_ms(self.rebalance_timeout_ms());
         self.sync_deadline_ns = Some(at_ns);
         self.wake_by(at_ns);
+        match self.record_with_new_ids() {
+            Some(value) => turn.write(value, Gate::Joins(answers)),
+            None => {
+                for (ticket, answer) in answers {
+                    turn.join(ticket, answer);
+                }
+            }
+        }
+    }
+
+    /// The group's record as it is at the end of the log, but for static members that are back under
+    /// a new id. A coordinator that read the old id would fence the member that has been told the new
+    /// one, which ends the client. `None` if nobody can read an id that has been replaced.
+    fn record_with_new_ids(&self) -> Option<Vec<u8>> {
+        if self.instances.is_empty() {
+            return None;
+        }
+        let survivors = self.record.survivors();
+        let mut stored = survivors.filter_map(|record| StoredGroup::decode(record).ok());
+        let is_replaced = |member: &StoredMember| {
+            let id = self.current_id(member);
+            id.is_some_and(|id| *id != member.member)
+        };
+        if !stored.any(|stored| stored.members.iter().any(is_replaced)) {
+            return None;
+        }
+        let mut stored = StoredGroup::decode(self.record.latest()?).ok()?;
+        for member in &mut stored.members {
+            let Some(id) = self.current_id(member) else {
+                continue;
+            };
+            if stored.leader.as_ref() == Some(&member.member) {
+                stored.leader = Some(id.clone());
+            }
+            member.member.clone_from(id);
+        }
+        Some(stored.encode())
+    }
+
+    /// The id that a static member of the record has now.
+    fn current_id(&self, member: &StoredMember) -> Option<&String> {
+        self.instances.get(member.instance.as_ref()?)
     }
 
     /// Nobody has a share any more; whoever waits for one is told why.

@@ -44,6 +44,12 @@ impl<T> Slot<T> {
         }
     }
 
+    /// The values a reader of the log may find after a crash, whatever of it is lost.
+    pub(crate) fn survivors(&self) -> impl Iterator<Item = &T> {
+        let pending = self.pending.iter().filter_map(|(_, value)| value.as_ref());
+        self.durable.iter().chain(pending)
+    }
+
     /// Notes a value that `write` appends.
     pub(crate) fn append(&mut self, write: WriteId, value: Option<T>) {
         self.pending.push((write, value));

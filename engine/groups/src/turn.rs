@@ -18,6 +18,8 @@ pub(crate) enum Gate {
     None,
     /// An answer, and what it becomes when the write fails.
     Answer(Ticket, GroupAnswer),
+    /// The end of a join phase: everyone is told, each its own answer.
+    Joins(Vec<(Ticket, JoinAnswer)>),
     /// The assignment of one generation of a group.
     Assignment {
         group: Arc<str>,

@@ -387,6 +387,35 @@ fn a_static_follower_comes_back_without_a_rebalance_and_the_old_id_is_fenced() {
 }
 
 #[test]
+fn a_static_id_told_at_the_end_of_a_join_phase_is_not_fenced_after_a_crash() {
+    let mut world = World::new(config());
+    let (members, _) = static_group(&mut world);
+    let (instance, _) = members[1].clone();
+    // A changed subscription, so that everyone has to join again.
+    let mut changed = static_join(&members[0].0, &members[0].1);
+    changed.protocols[0].metadata.push(1);
+    let leader = join(&mut world, changed);
+    let returned = join(&mut world, static_join(&instance, ""));
+    assert!(
+        !world.answered.contains_key(&returned) && !world.answered.contains_key(&leader),
+        "the new id is not durable"
+    );
+    world.flush();
+    let joined = world.joined(returned);
+    assert_eq!(joined.error, ErrorCode::None);
+    world.restart();
+    // The generation never got an assignment; the member joins again and goes on.
+    let mut request = sync_request(&joined.member, joined.generation, &[]);
+    if let GroupRequest::Sync(request) = &mut request {
+        request.identity.instance = Some(instance.clone());
+    }
+    let ticket = world.send(request);
+    assert_eq!(world.synced(ticket).error, ErrorCode::IllegalGeneration);
+    let ticket = join(&mut world, static_join(&instance, &joined.member));
+    assert_eq!(world.joined(ticket).error, ErrorCode::None);
+}
+
+#[test]
 fn a_static_leader_that_comes_back_may_skip_the_assignment() {
     let mut world = World::new(config());
     let (members, _) = static_group(&mut world);
