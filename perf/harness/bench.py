@@ -88,8 +88,8 @@ class Bench:
             "--partitions", partitions,
         )
 
-    def load(self, subcommand, protocol, server, *arguments, nice=0):
-        return Load(self.floor, subcommand, protocol, server.address, *arguments, nice=nice)
+    def load(self, subcommand, protocol, server, *arguments, yields=False):
+        return Load(self.floor, subcommand, protocol, server.address, *arguments, yields=yields)
 
     def hold_connections(self, server, connections):
         """Idle connections to a server."""

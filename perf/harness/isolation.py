@@ -11,7 +11,7 @@ import threading
 import time
 
 from .bench import Line, at_most, median
-from .machine import drop_page_cache, process_ticks, say
+from .machine import drop_page_cache, process_ticks, say, yield_to_others
 from .processes import ended_ticks
 
 P99_9_RATIO_MAX = 1.5
@@ -24,8 +24,6 @@ SETTLE_S = 1
 STORM_WARM_UP_S = 1
 # Data in the page cache is not cold: it is dropped as fast as it is read.
 DROP_INTERVAL_S = 0.2
-# Consumers and what keeps the log cold yield to the load that is timed: its core is theirs too.
-NICE = 19
 QUANTILES = ["p50_us", "p99_us", "p99_9_us", "p99_99_us"]
 
 
@@ -41,7 +39,7 @@ class ColdKeeper:
     def _run(self):
         # On Linux both belong to the thread, not to the process.
         os.sched_setaffinity(0, {self.core})
-        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICE)
+        yield_to_others()
         while not self.over.wait(DROP_INTERVAL_S):
             # Segments come and go meanwhile.
             with contextlib.suppress(FileNotFoundError):
@@ -90,7 +88,7 @@ def one_round(bench, broker, options):
             storm_s = bench.seconds + STORM_WARM_UP_S + bench.warm_up_s() + 1
             consumers = bench.load(
                 "fetch-load", "kafka", broker, "--topic", COLD_TOPIC, "--seconds", storm_s,
-                "--connections", options.consumers, nice=NICE,
+                "--connections", options.consumers, yields=True,
             )
             time.sleep(STORM_WARM_UP_S)
             found["storm"] = timed(bench, broker, options, [consumers])

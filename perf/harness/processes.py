@@ -13,7 +13,7 @@ import threading
 import time
 from collections import deque
 
-from .machine import CannotMeasure, free_port, process_ticks
+from .machine import CannotMeasure, free_port, process_ticks, yield_to_others
 
 READY = re.compile(r"\bready\b")
 SERVER_CORE = 0
@@ -164,15 +164,18 @@ class Broker(Server):
 
 
 class Load:
-    """A load running on the client's core; `result` waits for its figures."""
+    """A load running on the client's core; `result` waits for its figures.
 
-    def __init__(self, floor, subcommand, protocol, address, *arguments, nice=0):
+    One that `yields` is of the scheduling class SCHED_IDLE: it runs while nothing else wants to.
+    """
+
+    def __init__(self, floor, subcommand, protocol, address, *arguments, yields=False):
         command = [floor, subcommand, "--protocol", protocol, "--connect", address]
         command += ["--core", CLIENT_CORE, *arguments]
         self.command = [str(part) for part in command]
         self.process = subprocess.Popen(
             self.command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-            preexec_fn=lambda: os.nice(nice),
+            preexec_fn=yield_to_others if yields else None,
         )
 
     def cpu_ticks(self):

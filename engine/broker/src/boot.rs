@@ -13,6 +13,7 @@ use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
+use std::time::Duration;
 
 use highwater_base::disk::{BootDisk, DiskError};
 use highwater_base::{ClusterId, CoreId, DiskId, NodeId, Offset};
@@ -478,6 +479,7 @@ pub fn reactor_config(
         connections_max: config.connections_max,
         open_files_max: config.open_files_max,
         receive_bytes_max: config.receive_buffers_mb << 20,
+        frame_receive_timeout: Duration::from_millis(config.frame_receive_timeout_ms as u64),
         cold_reads_in_flight_max: config.cold_reads_in_flight_max,
         cold_read_ahead_bytes: config.cold_read_ahead_bytes,
         ..ReactorConfig::default()

@@ -221,4 +221,6 @@ pub struct CoreCounters {
     pub send_queue_full: u64,
     /// Times a connection was not read because `receive_buffers_mb` was taken.
     pub receive_waits: u64,
+    /// Connections closed because a request did not arrive within `frame_receive_timeout_ms`.
+    pub frames_late: u64,
 }

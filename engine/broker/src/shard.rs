@@ -441,6 +441,7 @@ impl Shard {
         self.counters.connections_refused = reactor.connections_refused;
         self.counters.send_queue_full = reactor.send_queue_full;
         self.counters.receive_waits = reactor.receive_waits;
+        self.counters.frames_late = reactor.frames_late;
         self.counters
     }
 

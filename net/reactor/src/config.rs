@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use highwater_base::CoreId;
 
@@ -63,6 +64,8 @@ pub struct ReactorConfig {
     pub receive_buffer_bytes: usize,
     /// Bytes of receive buffers larger than that, on one core.
     pub receive_bytes_max: usize,
+    /// How long a frame larger than `receive_buffer_bytes` may take to arrive.
+    pub frame_receive_timeout: Duration,
     /// Bytes queued on a connection beyond which its socket is not read.
     pub send_bytes_max: usize,
     /// Connections of the whole process.
@@ -91,6 +94,7 @@ impl Default for ReactorConfig {
             frame_bytes_max: 100 * 1024 * 1024,
             receive_buffer_bytes: 16 * 1024,
             receive_bytes_max: 128 * 1024 * 1024,
+            frame_receive_timeout: Duration::from_secs(120),
             send_bytes_max: 64 * 1024 * 1024,
             connections_max: 20_000,
             open_files_max: 16_384,

@@ -29,6 +29,8 @@ pub(crate) struct Connection<M> {
     /// Wakes the reader when it is paused.
     pub reader: Signal,
     pub paused: Cell<bool>,
+    /// When room was taken for the large frame that is arriving.
+    pub large_frame_began_ns: Cell<Option<u64>>,
     pub closing: RefCell<Option<CloseReason>>,
     pub moving: RefCell<Option<(CoreId, M)>>,
     /// The reader is gone; the descriptor may not be used any more.
@@ -49,6 +51,7 @@ impl<M> Connection<M> {
             writer: Signal::default(),
             reader: Signal::default(),
             paused: Cell::new(false),
+            large_frame_began_ns: Cell::new(None),
             closing: RefCell::new(None),
             moving: RefCell::new(None),
             ended: Cell::new(false),

@@ -19,6 +19,7 @@ use crate::disk::DiskQueues;
 use crate::durable_writes::DurableWrites;
 use crate::file_table::FileTable;
 use crate::file_turns::FileTurns;
+use crate::large_frames::LargeFrames;
 use crate::mailbox::{Envelope, Post};
 use crate::outbox::Outbox;
 use crate::receive_budget::ReceiveBudget;
@@ -39,6 +40,7 @@ pub(crate) struct Core<S: Service> {
     pub files: RefCell<FileTable>,
     pub file_turns: FileTurns,
     pub receive_budget: ReceiveBudget,
+    pub large_frames: LargeFrames,
     pub disk: DiskQueues,
     pub blocking: BlockingHandle,
     /// Mail to another core did not fit its ring.
@@ -83,6 +85,7 @@ impl<S: Service> Core<S> {
             files: RefCell::new(files),
             file_turns,
             receive_budget,
+            large_frames: LargeFrames::default(),
             disk: DiskQueues::default(),
             blocking,
             mail_waits: Cell::new(false),

@@ -15,6 +15,8 @@ pub struct ReactorCounters {
     pub send_queue_full: u64,
     /// Times a connection was no longer read because others are receiving as much as is allowed.
     pub receive_waits: u64,
+    /// Connections closed because a large frame did not arrive in time.
+    pub frames_late: u64,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -24,6 +26,7 @@ pub(crate) enum Count {
     ConnectionsRefused,
     SendQueueFull,
     ReceiveWaits,
+    FramesLate,
 }
 
 thread_local! {
@@ -33,6 +36,7 @@ thread_local! {
         connections_refused: 0,
         send_queue_full: 0,
         receive_waits: 0,
+        frames_late: 0,
     }) };
 }
 
@@ -46,6 +50,7 @@ pub(crate) fn add(count: Count) {
             Count::ConnectionsRefused => now.connections_refused += 1,
             Count::SendQueueFull => now.send_queue_full += 1,
             Count::ReceiveWaits => now.receive_waits += 1,
+            Count::FramesLate => now.frames_late += 1,
         }
         counters.set(now);
     });

@@ -23,6 +23,7 @@ mod durable_writes;
 mod file_table;
 mod file_turns;
 mod idle;
+mod large_frames;
 mod listener;
 mod lock;
 mod mailbox;

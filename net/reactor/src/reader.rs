@@ -78,6 +78,8 @@ async fn run<S: Service>(
         buffer.reserve();
         core.receive_budget.give(large_bytes.saturating_sub(needed));
         large_bytes = needed;
+        core.large_frames
+            .note(&connection, buffer.awaits_large_frame());
         let (result, returned) = stream.read(buffer).await;
         buffer = returned;
         match result {
@@ -86,6 +88,7 @@ async fn run<S: Service>(
             Err(error) => break End::Closed(CloseReason::new(error.to_string())),
         }
     };
+    core.large_frames.note(&connection, false);
     match end {
         End::Closed(reason) => finish(&core, &connection, &reason),
         End::Moved(to, message) => hand_over(&core, &connection, &buffer, to, message),

@@ -116,6 +116,11 @@ impl ReceiveBuffer {
         after.saturating_sub(self.busy_bytes)
     }
 
+    /// Whether the front frame has begun and is larger than the buffer of a busy connection.
+    pub fn awaits_large_frame(&self) -> bool {
+        self.wanted() > self.busy_bytes
+    }
+
     /// Room for the front frame, or for some bytes where its length is not known.
     fn wanted(&self) -> usize {
         self.unread()

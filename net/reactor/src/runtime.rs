@@ -21,7 +21,7 @@ use crate::mailbox::{
 };
 use crate::parking::Parking;
 use crate::service::{Service, UserSignal};
-use crate::{descriptors, disk, idle, listener, signal, timer, turn};
+use crate::{descriptors, disk, idle, large_frames, listener, signal, timer, turn};
 
 /// Entries of a core's submission queue.
 const RING_ENTRIES: u32 = 4096;
@@ -240,6 +240,7 @@ async fn serve<S: Service>(seed: Seed<S::Message>, service: S, listeners: Vec<Bo
     monoio::spawn(turn::run(Rc::clone(&core)));
     monoio::spawn(timer::run(Rc::clone(&core)));
     monoio::spawn(idle::run(Rc::clone(&core)));
+    monoio::spawn(large_frames::run(Rc::clone(&core)));
     core.step(|service, now, out| service.on_start(now, out));
     for bound in listeners {
         monoio::spawn(listener::run(Rc::clone(&core), bound));

@@ -2,8 +2,8 @@
 //!
 //! The socket stays blocking, because io_uring answers EAGAIN on non-blocking ones instead of
 //! waiting; it is made non-blocking just around sendfile(2). Before a chunk is sent its first and
-//! last page are looked for with RWF_NOWAIT; a missing one is waited for by a one-byte read through
-//! the ring.
+//! last page are looked for with cachestat(2) and RWF_NOWAIT; a missing one is waited for by a
+//! one-byte read through the ring.
 //!
 //! Pages are asked for ahead in a window. It covers the range at hand; once ranges follow each other
 //! without a gap it runs on beyond it, up to what may be read, so that the disk works while the
@@ -33,6 +33,11 @@ const CHUNK_BYTES: u64 = 256 * 1024;
 const READ_AHEAD_STEP_BYTES: u64 = 512 * 1024;
 /// The least that one call asks for, however little the device is set to read ahead.
 const WILL_NEED_BYTES_MIN: usize = 128 * 1024;
+
+/// Of every architecture the engine runs on; libc does not name it on all of them.
+const SYS_CACHESTAT: libc::c_long = 451;
+/// Numbers in `struct cachestat`; the first counts the pages in the cache.
+const CACHESTAT_FIELDS: usize = 5;
 
 /// A connection's sequential sending of files.
 #[derive(Debug)]
@@ -89,9 +94,10 @@ impl Sender {
         let count = loop {
             let turn = turns.take(&self.turn).await;
             let cold = !is_resident(file, at) || !is_resident(file, chunk_end - 1);
-            if cold {
-                writes.gap(&self.turn).await;
-            }
+            let gap = match cold {
+                true => writes.gap(&self.turn).await,
+                false => None,
+            };
             let share = match writes.are_recent() {
                 true => 0,
                 false => self.window_bytes / turns.wanted().max(1) as u64,
@@ -100,6 +106,7 @@ impl Sender {
                 self.read_ahead(file, at, ahead_end, share.max(CHUNK_BYTES));
             }
             self.wait_for_chunk(source, at..chunk_end).await?;
+            drop(gap);
             let sent = send_chunk(socket.fd, file, at, (chunk_end - at) as usize)?;
             drop(turn);
             match sent {
@@ -177,6 +184,9 @@ impl Sender {
 
 /// Whether the page at `at` can be read without waiting.
 fn is_resident(file: RawFd, at: u64) -> bool {
+    if !is_cached(file, at) {
+        return false;
+    }
     let mut byte = 0u8;
     let vector = libc::iovec {
         iov_base: (&raw mut byte).cast(),
@@ -186,6 +196,19 @@ fn is_resident(file: RawFd, at: u64) -> bool {
     let read = unsafe { libc::preadv2(file, &vector, 1, at as libc::off_t, libc::RWF_NOWAIT) };
     // A kernel or filesystem without RWF_NOWAIT says so; then sendfile may wait, as it would anyway.
     read == 1 || io::Error::last_os_error().raw_os_error() == Some(libc::EOPNOTSUPP)
+}
+
+/// Whether the page cache holds the page at `at`, read already or not. Asked first, because looking
+/// at a missing page with RWF_NOWAIT starts a read of that page alone.
+fn is_cached(file: RawFd, at: u64) -> bool {
+    let range = [at, 1];
+    let mut found = [0u64; CACHESTAT_FIELDS];
+    // SAFETY: cachestat(2), Linux 6.5: both arrays have the layout of its structures, which consist
+    // of 64-bit numbers only, and live for the call.
+    let result =
+        unsafe { libc::syscall(SYS_CACHESTAT, file, range.as_ptr(), found.as_mut_ptr(), 0) };
+    // An older kernel does not know the call; the look with RWF_NOWAIT then decides alone.
+    result != 0 || found[0] > 0
 }
 
 /// One sendfile on a socket made non-blocking for its duration. `None` when the socket is full.

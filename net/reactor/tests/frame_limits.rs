@@ -4,6 +4,7 @@
 mod support;
 
 use std::sync::mpsc::{Receiver, Sender, channel};
+use std::time::Duration;
 
 use highwater_base::CoreId;
 use highwater_reactor::{CloseReason, ConnectionId, Frame, FrameVerdict, Outbox};
@@ -70,6 +71,34 @@ fn the_longest_frame_passes_and_one_byte_more_does_not() {
 
     other.send(b"after");
     assert_eq!(other.receive(), b"after");
+    node.stop();
+}
+
+#[test]
+fn a_large_frame_that_does_not_arrive_gives_its_room_back() {
+    let (reasons, heard_reasons) = channel();
+    let node = Node::start_with(
+        1,
+        |config| {
+            config.frame_bytes_max = FRAME_BYTES_MAX;
+            config.receive_bytes_max = FRAME_BYTES_MAX;
+            config.frame_receive_timeout = Duration::from_millis(100);
+        },
+        move |_: CoreId| Listens(reasons.clone()),
+    );
+    let mut stalled = node.client(0);
+    stalled.send_raw(&(FRAME_BYTES_MAX as u32).to_be_bytes());
+    stalled.send_raw(b"and no more");
+    // There is no room for two of this size: it is taken when the other one is given up.
+    let mut other = node.client(0);
+    let longest = pattern(1, FRAME_BYTES_MAX);
+    other.send(&longest);
+    assert_eq!(
+        heard(&heard_reasons),
+        "a request of more than 16384 bytes did not arrive within 100 ms"
+    );
+    assert!(other.receive() == longest);
+    assert_eq!(stalled.receive_to_end(), b"");
     node.stop();
 }
 

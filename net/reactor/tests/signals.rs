@@ -1,13 +1,16 @@
 //! A thread that a host starts beside the cores does not take the signals the reactor obeys: it would
 //! end the process in the middle of a write.
 
+mod support;
+
 use highwater_reactor::hold_signals;
+use support::aside;
 
 #[test]
 fn sigterm_waits_for_the_reactor_whatever_other_threads_there_are() {
-    let beside = std::thread::spawn(|| {
+    let beside = aside(|| {
         hold_signals();
-        std::thread::spawn(|| {
+        aside(|| {
             // SAFETY: the set is filled by the call and lives for it.
             unsafe {
                 let mut blocked: libc::sigset_t = std::mem::zeroed();

@@ -78,6 +78,7 @@ pub struct NodeConfig {
     pub send_queue_bytes_max: usize,
     pub open_files_max: usize,
     pub receive_buffers_mb: usize,
+    pub frame_receive_timeout_ms: usize,
     pub connection_requests_max: usize,
     pub fetch_sessions_max: usize,
     pub cold_reads_in_flight_max: usize,
@@ -283,6 +284,12 @@ impl NodeConfig {
                 "1048576, and no less than twice frame_bytes_max",
             ),
             (
+                "frame_receive_timeout_ms",
+                self.frame_receive_timeout_ms,
+                1000..=3_600_000,
+                "3600000",
+            ),
+            (
                 "connection_requests_max",
                 self.connection_requests_max,
                 1..=1 << 16,
@@ -472,6 +479,7 @@ mod tests {
         }
         for (key, value) in [
             ("receive_buffers_mb", "199"),
+            ("frame_receive_timeout_ms", "999"),
             ("connection_requests_max", "0"),
             ("cold_reads_in_flight_max", "0"),
             ("cold_read_ahead_bytes", "4096"),
