@@ -200,6 +200,10 @@ kinds! {
     TornTail "torn-tail" Note
         "the last writes did not finish; nothing from here on was acknowledged"
         "cuts the log here and writes zeros"
+    TornHeader "torn-header" Note
+        "the header block of a segment was being written; nothing in the segment is known to have \
+         been acknowledged"
+        "writes the header anew, or removes the segment if it holds nothing"
     TornSegment "torn-segment" Note
         "the segment lies behind where the log ends; nothing in it was acknowledged"
         "removes it"

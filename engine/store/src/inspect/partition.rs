@@ -56,6 +56,11 @@ impl Known {
     pub fn is_settled(&self, offset: Offset) -> bool {
         self.marks.clean.is_some() || offset < self.marks.persisted_end
     }
+
+    /// Whether a crash may have torn what lies at `offset`: the ledger is there to say so.
+    fn is_torn_at(&self, offset: Offset) -> bool {
+        (self.is_marked || self.is_unmarked) && !self.is_settled(offset)
+    }
 }
 
 /// What verification found of a partition as a whole.
@@ -194,7 +199,7 @@ impl Check<'_> {
         };
         let mut batches = BatchScan::new(&path, size_bytes);
         let first = batches.first_batch(self.boot).unwrap_or_default();
-        let identity = named.or_else(|| match (header, first) {
+        let identity = named.or(match (header, first) {
             (Ok(header), _) => Some((header.base_offset, header.epoch)),
             (Err(_), Some(batch)) => Some((
                 Offset(batch.base_offset),
@@ -211,10 +216,7 @@ impl Check<'_> {
             let detail = format!("holds the log from {base} on, in epoch {epoch}");
             self.tell(Finding::of(FindingKind::UnnamedSegment, &path, detail).offset(base));
         }
-        let never_written = header == Err(SegmentHeaderError::Blank) && first.is_none();
-        if !never_written || self.known.is_settled(base) {
-            self.check_header(&path, &header, base, epoch);
-        }
+        self.check_header(&path, &header, base, epoch);
         Some(FoundSegment {
             base,
             epoch,
@@ -234,7 +236,12 @@ impl Check<'_> {
         let header = match header {
             Ok(header) => header,
             Err(error) => {
-                let kind = FindingKind::SegmentHeader;
+                // It is written together with the first batch.
+                let is_version = matches!(error, SegmentHeaderError::Version(_));
+                let kind = match is_version || !self.known.is_torn_at(base) {
+                    true => FindingKind::SegmentHeader,
+                    false => FindingKind::TornHeader,
+                };
                 self.tell(Finding::of(kind, path, error.to_string()).at(0));
                 return;
             }
