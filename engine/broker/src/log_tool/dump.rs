@@ -6,17 +6,16 @@ use highwater_base::Offset;
 use highwater_base::disk::{BootDisk, DiskError};
 use highwater_base::limits::BLOCK_BYTES;
 use highwater_store::inspect::{
-    FileKind, SuperblockCopy, frame_fields, ledger_block_fields, ledger_mark_fields,
+    Field, FileKind, SuperblockCopy, frame_fields, ledger_block_fields, ledger_mark_fields,
     read_checkpoint, read_index, read_ledger, read_producers, read_superblock, superblock_fields,
     walk_segment,
 };
 use highwater_store::{Mark, inspect};
 
 use super::dump_segment::SegmentView;
-use super::hex::{write_fields, write_one};
 use super::line::Line;
 use super::place::Target;
-use super::{DumpArgs, Format, LogToolError};
+use super::{DumpArgs, Format, LogToolError, hex};
 
 /// Bytes before the first mark of a ledger block, and of a mark.
 const LEDGER_HEADER_BYTES: usize = 64;
@@ -30,6 +29,8 @@ pub(super) struct Dump<'a> {
     pub format: Format,
     pub limit: usize,
     disk: &'a dyn BootDisk,
+    /// What is being shown; each JSON object says so.
+    file: String,
     pub out: &'a mut dyn Write,
 }
 
@@ -40,6 +41,7 @@ pub(super) fn run(args: &DumpArgs, out: &mut dyn Write) -> Result<(), LogToolErr
         format: Format::of(args.json),
         limit: args.limit.unwrap_or(usize::MAX),
         disk: &target.disk,
+        file: String::new(),
         out,
     };
     let lone = target.lone_partition.as_ref();
@@ -86,7 +88,49 @@ impl Dump<'_> {
     }
 
     pub fn line(&mut self, line: Line) -> Result<(), LogToolError> {
+        let line = match self.format {
+            Format::Json => line.with("file", self.file.as_str()),
+            Format::Text => line,
+        };
         Ok(line.write(self.format, self.out)?)
+    }
+
+    /// Shows fields of `bytes`, which begin at `position`, if bytes were asked for.
+    pub fn fields(
+        &mut self,
+        position: u64,
+        bytes: &[u8],
+        fields: &[Field],
+    ) -> Result<(), LogToolError> {
+        for field in fields.iter().filter(|_| self.args.bytes) {
+            let covered = bytes.get(field.at..field.at + field.len);
+            self.run_of_bytes(
+                position + field.at as u64,
+                covered.unwrap_or_default(),
+                field,
+            )?;
+        }
+        Ok(())
+    }
+
+    /// Shows one run of bytes.
+    pub fn run_of_bytes(
+        &mut self,
+        position: u64,
+        bytes: &[u8],
+        field: &Field,
+    ) -> Result<(), LogToolError> {
+        match self.format {
+            Format::Text => Ok(hex::write(position, bytes, field, self.out)?),
+            Format::Json => self.line(
+                Line::new("bytes")
+                    .with("position", position)
+                    .with("length", bytes.len())
+                    .with("hex", hex::digits(bytes))
+                    .with("field", field.name)
+                    .with("value", field.value.as_str()),
+            ),
+        }
     }
 
     fn file(&mut self, path: &str, kind: FileKind, size_bytes: u64) -> Result<(), LogToolError> {
@@ -98,8 +142,12 @@ impl Dump<'_> {
             FileKind::Index { .. } => "index",
             FileKind::Producers { .. } => "producers",
         };
-        let file = Line::new("file").with("path", path).with("kind", word);
-        self.line(file.with("size_bytes", size_bytes))?;
+        self.file = path.to_string();
+        let mut line = Line::new("file");
+        if self.format == Format::Text {
+            line = line.with("path", path);
+        }
+        self.line(line.with("kind", word).with("size_bytes", size_bytes))?;
         match kind {
             FileKind::Superblock => self.superblock(path),
             FileKind::Ledger => self.ledger(path),
@@ -132,10 +180,7 @@ impl Dump<'_> {
                     .with("clean_shutdown", it.clean_shutdown),
                 Err(why) => line.with("state", "bad").with("reason", why),
             })?;
-            if self.args.bytes {
-                let fields = superblock_fields(&bytes);
-                write_fields(position, &bytes, &fields, self.format, self.out)?;
-            }
+            self.fields(position, &bytes, &superblock_fields(&bytes))?;
         }
         Ok(())
     }
@@ -176,24 +221,14 @@ impl Dump<'_> {
                 &[]
             }
         };
-        if self.args.bytes {
-            let fields = ledger_block_fields(&block.bytes);
-            write_fields(block.position, &block.bytes, &fields, self.format, self.out)?;
-        }
+        let fields = ledger_block_fields(&block.bytes);
+        self.fields(block.position, &block.bytes, &fields)?;
         for (at, mark) in marks.iter().enumerate() {
             self.line(mark_line(mark))?;
             let from = LEDGER_HEADER_BYTES + at * MARK_BYTES;
-            if self.args.bytes
-                && let Some(bytes) = block.bytes.get(from..from + MARK_BYTES)
-            {
+            if let Some(bytes) = block.bytes.get(from..from + MARK_BYTES) {
                 let position = block.position + from as u64;
-                write_fields(
-                    position,
-                    bytes,
-                    &ledger_mark_fields(bytes),
-                    self.format,
-                    self.out,
-                )?;
+                self.fields(position, bytes, &ledger_mark_fields(bytes))?;
             }
         }
         Ok(())
@@ -210,11 +245,15 @@ impl Dump<'_> {
             .read(path, 0, &mut bytes)
             .map_err(disk_error(path))?;
         bytes.truncate(got);
-        write_fields(0, &bytes, &frame_fields(&bytes), self.format, self.out)?;
+        self.fields(0, &bytes, &frame_fields(&bytes))?;
         if let Some(archive) = bytes.get(FRAME_BYTES..) {
-            let value = format!("{} bytes (rkyv)", archive.len());
-            let position = FRAME_BYTES as u64;
-            write_one(position, archive, "archive", &value, self.format, self.out)?;
+            let field = Field {
+                at: FRAME_BYTES,
+                len: archive.len(),
+                name: "archive",
+                value: format!("{} bytes (rkyv)", archive.len()),
+            };
+            self.run_of_bytes(FRAME_BYTES as u64, archive, &field)?;
         }
         Ok(())
     }

@@ -5,13 +5,13 @@ use highwater_base::record_batch::{ATTRIBUTE_LOG_APPEND_TIME, HEADER_BYTES};
 use highwater_store::inspect::{
     BatchFault, Field, SegmentItem, batch_header_fields, segment_header_fields,
 };
+use highwater_store::segment::{NO_PREVIOUS_EPOCH, SegmentHeader};
 use highwater_wire::compression::Codec;
 use highwater_wire::records::RecordIterator;
 use serde_json::{Value, json};
 
 use super::LogToolError;
 use super::dump::Dump;
-use super::hex::{write_fields, write_one};
 use super::line::{Line, bytes_value};
 use super::records::{Content, explain, fields, unpack};
 
@@ -61,14 +61,14 @@ impl<'a, 'd> SegmentView<'a, 'd> {
                         .with("partition", header.partition.0)
                         .with("epoch", header.epoch.0)
                         .with("base_offset", header.base_offset.0)
-                        .with("prev_epoch", header.prev_epoch.0)
+                        .with("prev_epoch", previous(header))
                         .with("prev_end", header.prev_end.0),
                     Err(error) => Line::new("segment")
                         .with("position", 0)
                         .with("state", "bad")
                         .with("reason", error.to_string()),
                 })?;
-                self.fields(0, bytes, &segment_header_fields(bytes))
+                self.dump.fields(0, bytes, &segment_header_fields(bytes))
             }
             SegmentItem::Batch {
                 position,
@@ -87,7 +87,8 @@ impl<'a, 'd> SegmentView<'a, 'd> {
                     .with("bytes", until - position)
                     .with("reason", fault_text(fault));
                 self.dump.line(line)?;
-                self.fields(*position, bytes, &batch_header_fields(bytes))
+                self.dump
+                    .fields(*position, bytes, &batch_header_fields(bytes))
             }
             SegmentItem::Padding { position, until } => self.dump.line(
                 Line::new("padding")
@@ -95,18 +96,6 @@ impl<'a, 'd> SegmentView<'a, 'd> {
                     .with("bytes", until - position),
             ),
         }
-    }
-
-    fn fields(
-        &mut self,
-        position: u64,
-        bytes: &[u8],
-        fields: &[Field],
-    ) -> Result<(), LogToolError> {
-        if self.dump.args.bytes {
-            write_fields(position, bytes, fields, self.dump.format, self.dump.out)?;
-        }
-        Ok(())
     }
 
     fn batch(
@@ -125,15 +114,20 @@ impl<'a, 'd> SegmentView<'a, 'd> {
                     .push_str(&format!(" ({})", attributes_text(header)));
             }
         }
-        self.fields(position, bytes, &header_fields)?;
+        self.dump.fields(position, bytes, &header_fields)?;
         if self.dump.args.records {
             return self.records(position, header, bytes);
         }
         let body = bytes.get(HEADER_BYTES..).unwrap_or_default();
         if self.dump.args.bytes && !body.is_empty() {
-            let value = format!("{} bytes; --records shows what is in them", body.len());
+            let field = Field {
+                at: HEADER_BYTES,
+                len: body.len(),
+                name: "records",
+                value: format!("{} bytes; --records shows what is in them", body.len()),
+            };
             let at = position + HEADER_BYTES as u64;
-            write_one(at, body, "records", &value, self.dump.format, self.dump.out)?;
+            self.dump.run_of_bytes(at, body, &field)?;
         }
         Ok(())
     }
@@ -154,10 +148,14 @@ impl<'a, 'd> SegmentView<'a, 'd> {
             Err(error) => return self.dump.line(bad(error)),
         };
         // Packed records have positions in what they unpack to only.
-        let start = match header.codec() {
-            0 => position + HEADER_BYTES as u64,
-            _ => 0,
-        };
+        let mut start = position + HEADER_BYTES as u64;
+        if header.codec() != 0 && self.dump.args.bytes {
+            start = 0;
+            let note = "positions of the records below count from the unpacked bytes' beginning";
+            let line = Line::new("unpacked").with("position", position);
+            self.dump
+                .line(line.with("bytes", body.len()).with("note", note))?;
+        }
         let mut at = 0;
         for (number, record) in RecordIterator::new(header, &body).enumerate() {
             let record = match record {
@@ -185,12 +183,18 @@ impl<'a, 'd> SegmentView<'a, 'd> {
             if self.dump.args.bytes
                 && let Ok((found, end)) = fields(&body, at)
             {
-                write_fields(start, &body, &found, self.dump.format, self.dump.out)?;
+                self.dump.fields(start, &body, &found)?;
                 at = end;
             }
         }
         Ok(())
     }
+}
+
+/// The epoch of the segment before, if there is one.
+fn previous(header: &SegmentHeader) -> Option<u32> {
+    let epoch = header.prev_epoch;
+    (epoch != NO_PREVIOUS_EPOCH).then_some(epoch.0)
 }
 
 fn batch_line(position: u64, header: &BatchHeader, fault: Option<&BatchFault>) -> Line {

@@ -10,6 +10,8 @@ mod hex;
 mod line;
 mod place;
 mod records;
+#[cfg(test)]
+mod tests;
 mod verify;
 
 use std::io::{self, BufWriter, Write};
