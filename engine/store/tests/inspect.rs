@@ -88,6 +88,13 @@ fn world() -> World {
 
 /// A log of several segments, two records a batch, of a node that was stopped cleanly.
 fn stopped() -> World {
+    let mut world = written();
+    world.shutdown();
+    world
+}
+
+/// The same before the stop.
+fn written() -> World {
     let mut world = world();
     let log = world.store.create(spec(0, 0, small_segments()), world.now);
     for at in 0..BATCHES {
@@ -97,7 +104,6 @@ fn stopped() -> World {
             .expect("room");
         world.settle();
     }
-    world.shutdown();
     world
 }
 
@@ -519,6 +525,72 @@ fn a_flipped_bit_anywhere_in_the_batches_is_damage() {
             .any(|it| it.file == *path && it.position == Some(batch));
         assert!(told, "round {round}: byte {place} of {path}: {damages:#?}");
     }
+}
+
+/// Whatever is damaged, verification says of a log what recovery makes of it when it scans.
+#[test]
+fn verification_and_recovery_agree_on_holes_and_ends_under_damage() {
+    let mut agreed = 0;
+    for seed in 0..240 {
+        let mut prng = Prng::new(seed);
+        // Stopped cleanly, killed with marks that lag or do not, and with all marks lost.
+        let mut world = match seed % 4 {
+            0 => stopped(),
+            _ => written(),
+        };
+        if seed % 4 == 2 {
+            world.pass_ms(10_000);
+            world.settle();
+        }
+        world.disk.crash(Keep::All);
+        if seed % 4 == 3 {
+            world.disk.remove("marks").expect("removed");
+        }
+        for path in files(&world, ".index") {
+            world.disk.remove(&path).expect("removed");
+        }
+        world.disk.remove("checkpoint").expect("removed");
+        for _ in 0..1 + prng.below(3) {
+            let segments = files(&world, ".log");
+            let path = segments[prng.below(segments.len() as u64) as usize].clone();
+            match prng.below(8) {
+                0 if segments.len() > 1 => world.disk.remove(&path).expect("removed"),
+                1 => world.disk.damage(&path, |bytes| {
+                    let blocks = 1 + prng.below(bytes.len() as u64 / BLOCK as u64) as usize;
+                    bytes.truncate(blocks * BLOCK);
+                }),
+                2 => world.disk.damage(&path, |bytes| {
+                    let from = prng.below(bytes.len() as u64) as usize;
+                    let to = (from + prng.below(9000) as usize).min(bytes.len());
+                    bytes[from..to].fill(0);
+                }),
+                _ => world.disk.damage(&path, |bytes| {
+                    let place = prng.below(bytes.len() as u64) as usize;
+                    bytes[place] ^= 1 << prng.below(8);
+                }),
+            }
+        }
+        let (found, verdicts) = verify(&world.disk);
+        let image = world.restart(test_config(), Keep::All);
+        let Ok((_, report)) = world.recover(&image, spec(0, 0, small_segments())) else {
+            assert!(!found.damages().is_empty(), "seed {seed}");
+            continue;
+        };
+        let verdict = &verdicts[0];
+        assert_eq!(
+            verdict.holes, report.holes,
+            "seed {seed}: {:#?}",
+            found.findings
+        );
+        assert_eq!(
+            verdict.end, report.end,
+            "seed {seed}: {:#?}",
+            found.findings
+        );
+        assert_eq!(verdict.log_start, report.log_start, "seed {seed}");
+        agreed += usize::from(!report.holes.is_empty());
+    }
+    assert!(agreed > 60, "only {agreed} had holes");
 }
 
 #[test]

@@ -92,6 +92,29 @@ impl Topics {
     }
 }
 
+impl Listener<'_> {
+    /// A partition is done. People are told of it when it lost something, programs always.
+    fn partition(&mut self, place: &PartitionPlace, verdict: &PartitionVerdict) {
+        self.totals.add(verdict);
+        let is_wanted = self.format == Format::Json || !verdict.holes.is_empty();
+        if self.written.is_err() || !is_wanted {
+            return;
+        }
+        let holes = verdict.holes.iter();
+        let holes = holes.map(|hole| json!({ "from": hole.from, "to": hole.to }));
+        let line = Line::new("partition")
+            .with("directory", place.directory.as_str())
+            .with("log_start", verdict.log_start.0)
+            .with("end", verdict.end.0)
+            .with("durable", verdict.durable.map(|durable| durable.0))
+            .with("segments", verdict.segments)
+            .with("batches", verdict.batches)
+            .with("records", verdict.records)
+            .with("holes", holes.collect::<Vec<_>>());
+        self.written = line.write(self.format, self.out);
+    }
+}
+
 impl VerifyHost for Listener<'_> {
     fn finding(&mut self, finding: Finding) {
         let is_metadata = Content::of(&finding.file) == Content::Metadata;
@@ -163,7 +186,7 @@ pub(super) fn run(args: &VerifyArgs, out: &mut dyn Write) -> Result<Totals, LogT
         Some(place) => {
             let facts = NodeFacts::default();
             let verdict = verify_partition(&target.disk, place, &facts, &mut listener);
-            listener.totals.add(&verdict);
+            listener.partition(place, &verdict);
         }
         None => verify_directory(&target, &mut listener),
     }
@@ -216,7 +239,7 @@ fn verify_place(
         facts.compare_checkpoint(key, &verdict, listener);
     }
     if target.reaches_into(&place.directory) {
-        listener.totals.add(&verdict);
+        listener.partition(place, &verdict);
     }
 }
 

@@ -136,25 +136,29 @@ kinds! {
         "ignores the bytes behind the last whole block"
     SegmentGap "segment-gap" Damage
         "offsets are missing between two segments: a file is gone, or its end is"
-        "declares a hole; the partition keeps what it has and takes no more records"
+        "declares a hole, keeps it and goes on behind it; in the metadata log it refuses to start"
     SegmentOverlap "segment-overlap" Damage
         "a segment begins at an offset that the log before it already holds"
         "refuses to start; move one of the two files away"
     BatchHeader "batch-header" Damage
         "the bytes where a batch should begin are no batch header"
-        "declares a hole up to the next valid batch"
+        "declares a hole up to the next valid batch where it scans the segment; it does not scan those \
+         with a fitting index or checkpoint, and their consumers meet it"
     BatchTruncated "batch-truncated" Damage
         "a batch reaches beyond the end of its file"
-        "declares a hole"
+        "declares a hole where it scans the segment"
     BatchEpoch "batch-epoch" Damage
         "the batch has another leader epoch than its segment"
-        "declares a hole up to the next valid batch"
+        "declares a hole up to the next valid batch where it scans the segment; it does not scan those \
+         with a fitting index or checkpoint, and their consumers meet it"
     BatchOffset "batch-offset" Damage
         "the batch does not continue the offsets of the one before it"
-        "declares a hole up to the next valid batch"
+        "declares a hole up to the next valid batch where it scans the segment; it does not scan those \
+         with a fitting index or checkpoint, and their consumers meet it"
     BatchCrc "batch-crc" Damage
         "the bytes of the batch do not have the checksum its producer computed"
-        "declares a hole up to the next valid batch"
+        "declares a hole up to the next valid batch where it scans the segment; it does not scan those \
+         with a fitting index or checkpoint, and their consumers meet it"
     BatchField "batch-field" Damage
         "the checksum is right, but a field of the batch header is not one the broker accepts"
         "keeps and serves the batch; consumers may refuse it"
@@ -163,7 +167,7 @@ kinds! {
         "keeps and serves the batch; consumers fail at it"
     RecordsMissing "records-missing" Damage
         "the log ends before the durable mark: acknowledged records are gone"
-        "declares a hole up to the durable mark"
+        "declares a hole up to the durable mark; in the metadata log it refuses to start"
     PaddingNotZero "padding-not-zero" Damage
         "there are bytes behind the last batch, where only zeros belong"
         "does not read them; never take them for records"

@@ -10,10 +10,10 @@ use highwater_base::{Epoch, Offset};
 use super::places::{list, tell_unknown};
 use super::segment::{Ending, SegmentScan};
 use super::{FileKind, Finding, FindingKind, NodeFacts, PartitionPlace, VerifyHost};
-use crate::PartitionMarks;
 use crate::batch_scan::BatchScan;
 use crate::recovery::UNMARKED_REACH_BYTES;
 use crate::segment::{HEADER_BLOCK_BYTES, SegmentHeader, SegmentHeaderError, segment_path};
+use crate::{Hole, PartitionMarks};
 
 /// A segment's file as found.
 #[derive(Clone, Debug)]
@@ -67,7 +67,7 @@ impl Known {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PartitionVerdict {
     pub log_start: Offset,
-    /// Behind the last valid record.
+    /// Behind the last record, valid or lost.
     pub end: Offset,
     /// The ledger's durable mark, where it is known.
     pub durable: Option<Offset>,
@@ -75,6 +75,8 @@ pub struct PartitionVerdict {
     pub batches: u64,
     pub records: u64,
     pub bytes: u64,
+    /// Offsets that are lost, as recovery declares them when it scans everything.
+    pub holes: Vec<Hole>,
     /// Per segment: base offset, next offset, end position.
     pub ends: Vec<(Offset, Offset, u64)>,
 }
@@ -100,6 +102,7 @@ pub fn verify_partition(
             batches: 0,
             records: 0,
             bytes: 0,
+            holes: Vec::new(),
             ends: Vec::new(),
         },
         known,
@@ -150,6 +153,16 @@ impl Check<'_> {
 
     fn tell(&mut self, finding: Finding) {
         self.host.finding(finding);
+    }
+
+    fn lose(&mut self, from: Offset, to: Offset) {
+        match self.verdict.holes.last_mut() {
+            Some(hole) if hole.to == from.0 => hole.to = to.0,
+            _ => self.verdict.holes.push(Hole {
+                from: from.0,
+                to: to.0,
+            }),
+        }
     }
 
     fn tell_torn(&mut self, files: &[FoundSegment]) {
@@ -300,9 +313,13 @@ impl Check<'_> {
         self.verdict.batches += scan.batches;
         self.verdict.records += scan.records;
         self.verdict.bytes += scan.bytes();
+        let lost = std::mem::take(&mut scan.lost);
         self.verdict
             .ends
             .push((base, scan.next_offset, scan.end_position));
+        for (from, to) in lost {
+            self.lose(from, to);
+        }
         self.expected = self.expected.max(expected);
         match ending {
             Ok(ending) => ending,
@@ -322,12 +339,14 @@ impl Check<'_> {
         if is_first && has_batches && !self.known.is_marked {
             // Retention took what came before, and nothing says so.
             self.verdict.log_start = base;
+            self.known.marks.log_start = base;
         } else if has_batches || self.known.is_settled(expected) {
             let detail = format!(
                 "begins at {base}, the log before it ends at {expected}: {} records are missing",
                 base.0 - expected.0
             );
             let kind = FindingKind::SegmentGap;
+            self.lose(expected, base);
             self.tell(
                 Finding::of(kind, &files[0].path, detail)
                     .at(0)
@@ -349,6 +368,8 @@ impl Check<'_> {
         let position = self.verdict.ends.last().map(|end| end.2);
         let mut finding = None;
         if end < durable {
+            self.lose(end, durable);
+            self.verdict.end = durable;
             let detail = format!("the log ends at {end}, the ledger says durable up to {durable}");
             finding = Some(Finding::of(FindingKind::RecordsMissing, path, detail));
         } else if end > durable && self.known.is_marked && self.verdict.segments > 0 {

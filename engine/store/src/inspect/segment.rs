@@ -31,6 +31,8 @@ pub(super) struct SegmentScan<'a> {
     pub next_offset: Offset,
     pub batches: u64,
     pub records: u64,
+    /// Ranges of offsets that damage took.
+    pub lost: Vec<(Offset, Offset)>,
     max_timestamp: i64,
 }
 
@@ -51,6 +53,7 @@ impl<'a> SegmentScan<'a> {
             next_offset: files[0].base,
             batches: 0,
             records: 0,
+            lost: Vec::new(),
             max_timestamp: -1,
         }
     }
@@ -171,7 +174,10 @@ impl<'a> SegmentScan<'a> {
         };
         let finding = Finding::of(kind, path, detail + &lost).at(position);
         host.finding(finding.offset(*expected));
-        *expected = to.unwrap_or(*expected);
+        if let Some(to) = to {
+            self.lost.push((*expected, to));
+            *expected = to;
+        }
         let Some((resumed, _)) = resumed else {
             return Ok(Some(Ending::GoesOn));
         };
