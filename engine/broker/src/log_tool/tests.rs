@@ -280,6 +280,25 @@ fn records_of_the_brokers_own_logs_are_understood_or_told() {
 }
 
 #[test]
+fn a_metadata_log_that_lost_records_keeps_a_node_from_starting() {
+    let node = Node::new();
+    for (topic, id, expected) in [
+        ("orders", ORDERS, "declares a hole"),
+        (METADATA_TOPIC, METADATA_TOPIC_ID, "refuses to start"),
+    ] {
+        let path = Node::segment(topic, id);
+        let mut bytes = std::fs::read(node.at(&path)).expect("read");
+        bytes[BLOCK_BYTES + 70] ^= 1;
+        std::fs::write(node.at(&path), &bytes).expect("written");
+        let (text, _) = run(&["verify", &node.at(&path), "--json"]);
+        let found = objects(&text).remove(0);
+        let recovery = found["recovery"].as_str().expect("a sentence");
+        assert_eq!(found["kind"], "batch-crc");
+        assert!(recovery.starts_with(expected), "{recovery}");
+    }
+}
+
+#[test]
 fn topics_on_disk_and_in_the_metadata_log_are_compared() {
     let mut node = Node::new();
     let gone = TopicId([9; 16]);

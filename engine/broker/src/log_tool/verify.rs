@@ -271,6 +271,27 @@ fn tell_missing(facts: &NodeFacts, places: &[PartitionPlace], listener: &mut Lis
     }
 }
 
+/// What a start on the directory does about a finding. The metadata log has no holes.
+fn recovery_of(finding: &Finding) -> &'static str {
+    let loses_records = matches!(
+        finding.kind,
+        FindingKind::BatchHeader
+            | FindingKind::BatchTruncated
+            | FindingKind::BatchEpoch
+            | FindingKind::BatchOffset
+            | FindingKind::BatchCrc
+            | FindingKind::BatchRecords
+            | FindingKind::SegmentGap
+            | FindingKind::RecordsMissing
+    );
+    match Content::of(&finding.file) {
+        Content::Metadata if loses_records => {
+            "refuses to start: the metadata log has to be whole; restore the directory from a backup"
+        }
+        _ => finding.kind.recovery(),
+    }
+}
+
 fn write_finding(finding: &Finding, format: Format, out: &mut dyn Write) -> io::Result<()> {
     let kind = finding.kind;
     if format == Format::Json {
@@ -282,7 +303,7 @@ fn write_finding(finding: &Finding, format: Format, out: &mut dyn Write) -> io::
             .with("offset", finding.offset.map(|offset| offset.0))
             .with("detail", finding.detail.as_str())
             .with("meaning", kind.meaning())
-            .with("recovery", kind.recovery())
+            .with("recovery", recovery_of(finding))
             .write(format, out);
     }
     let gravity = match kind.gravity() {
@@ -298,7 +319,7 @@ fn write_finding(finding: &Finding, format: Format, out: &mut dyn Write) -> io::
     }
     writeln!(out, "        found     {}", finding.detail)?;
     writeln!(out, "        means     {}", kind.meaning())?;
-    writeln!(out, "        recovery  {}", kind.recovery())
+    writeln!(out, "        recovery  {}", recovery_of(finding))
 }
 
 fn write_totals(totals: &Totals, format: Format, out: &mut dyn Write) -> io::Result<()> {

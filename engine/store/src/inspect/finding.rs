@@ -136,7 +136,7 @@ kinds! {
         "ignores the bytes behind the last whole block"
     SegmentGap "segment-gap" Damage
         "offsets are missing between two segments: a file is gone, or its end is"
-        "declares a hole, keeps it and goes on behind it; in the metadata log it refuses to start"
+        "declares a hole, keeps it and goes on behind it"
     SegmentOverlap "segment-overlap" Damage
         "a segment begins at an offset that the log before it already holds"
         "refuses to start; move one of the two files away"
@@ -167,7 +167,7 @@ kinds! {
         "keeps and serves the batch; consumers fail at it"
     RecordsMissing "records-missing" Damage
         "the log ends before the durable mark: acknowledged records are gone"
-        "declares a hole up to the durable mark; in the metadata log it refuses to start"
+        "declares a hole up to the durable mark"
     PaddingNotZero "padding-not-zero" Damage
         "there are bytes behind the last batch, where only zeros belong"
         "does not read them; never take them for records"

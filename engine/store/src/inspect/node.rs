@@ -247,7 +247,8 @@ fn checkpoints(
 }
 
 impl NodeFacts {
-    /// Compares the checkpoint of a clean stop with what the segments hold.
+    /// Compares the checkpoint of a clean stop with what the segments hold, where nothing of them is
+    /// lost.
     pub fn compare_checkpoint(
         &self,
         key: PartitionKey,
@@ -259,7 +260,7 @@ impl NodeFacts {
         };
         let clean = self.ledgers.as_ref().and_then(|all| all.get(&key)?.clean);
         let is_believed = |at: Position| (at.epoch.0, at.end.0) == (image.epoch, image.end);
-        if !clean.is_some_and(is_believed) {
+        if !clean.is_some_and(is_believed) || !found.holes.is_empty() {
             return;
         }
         let segments = image.segments.iter();

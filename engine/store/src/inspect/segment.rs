@@ -178,6 +178,10 @@ impl<'a> SegmentScan<'a> {
             self.lost.push((*expected, to));
             *expected = to;
         }
+        if let Some(index) = &mut self.index {
+            let end = resumed.map_or(u64::MAX, |(resumed, _)| resumed);
+            index.damaged(position, end);
+        }
         let Some((resumed, _)) = resumed else {
             return Ok(Some(Ending::GoesOn));
         };

@@ -17,8 +17,9 @@ pub(super) struct IndexCheck {
     entries: VecDeque<IndexEntry>,
     /// The scan came by a batch boundary at which the index says that it ends.
     end_met: bool,
-    max_timestamp: i64,
     max_timestamp_at_end: Option<i64>,
+    /// Batches were lost: what depends on them cannot be checked.
+    is_unsure: bool,
 }
 
 impl IndexCheck {
@@ -58,8 +59,8 @@ impl IndexCheck {
             entries: image.entries.iter().copied().collect(),
             image,
             end_met: false,
-            max_timestamp: -1,
             max_timestamp_at_end: None,
+            is_unsure: false,
         })
     }
 
@@ -82,7 +83,7 @@ impl IndexCheck {
                 format!("position {} is inside a batch", entry.position)
             } else if offset != base_offset {
                 format!("says offset {offset}, the batch there has {base_offset}")
-            } else if entry.max_timestamp_before != max_timestamp {
+            } else if entry.max_timestamp_before != max_timestamp && !self.is_unsure {
                 format!(
                     "says the largest timestamp before it is {}, it is {max_timestamp}",
                     entry.max_timestamp_before
@@ -92,6 +93,13 @@ impl IndexCheck {
             };
             self.tell_entry(&entry, detail, host);
         }
+    }
+
+    /// What lies between two positions is damaged: entries of batches in it are let alone.
+    pub fn damaged(&mut self, from: u64, to: u64) {
+        self.is_unsure = true;
+        self.entries
+            .retain(|entry| !(from..to).contains(&u64::from(entry.position)));
     }
 
     fn tell_entry(&self, entry: &IndexEntry, detail: String, host: &mut dyn VerifyHost) {
@@ -104,7 +112,6 @@ impl IndexCheck {
     }
 
     fn note_end(&mut self, position: u64, next_offset: i64, max_timestamp: i64) {
-        self.max_timestamp = max_timestamp;
         if position == self.image.end_position && next_offset == self.image.next_offset {
             self.end_met = true;
             self.max_timestamp_at_end = Some(max_timestamp);
@@ -126,6 +133,9 @@ impl IndexCheck {
         let timestamp_fits = self
             .max_timestamp_at_end
             .is_none_or(|found| found == self.image.max_timestamp);
+        if self.is_unsure {
+            return;
+        }
         let (kind, found) = if !self.end_met || !timestamp_fits {
             let found = format!("position {end_position}, offset {next_offset}, {max_timestamp}");
             (FindingKind::IndexMismatch, found)
