@@ -363,7 +363,7 @@ impl Check<'_> {
         let durable = self.known.marks.persisted_end;
         let end = self.expected.max(self.known.marks.log_start);
         self.verdict.end = end;
-        let last = found.last();
+        let last = found.get(self.verdict.segments.saturating_sub(1));
         let path = last.map_or(self.place.directory.as_str(), |it| it.path.as_str());
         let position = self.verdict.ends.last().map(|end| end.2);
         let mut finding = None;

@@ -161,6 +161,7 @@ impl<'a> SegmentScan<'a> {
         if ends && self.may_end(false, expected).map_err(failed)? {
             let finding = Finding::of(FindingKind::TornTail, path, detail).at(position);
             host.finding(finding.offset(*expected));
+            self.index = None;
             return Ok(Some(Ending::LogEnds));
         }
         let resumed = batches
