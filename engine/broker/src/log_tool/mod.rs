@@ -29,9 +29,9 @@ pub const HELP: &str = "Examples:
   highwater log dump highwater-data/topics/orders --records --limit 10";
 
 const HELP_DUMP: &str = "\
-PATH is a data directory, any directory in it, or one file: a segment (.log), an index (.index), a
-snapshot of producers (.producers), a marks ledger (marks/core-0-0a), a checkpoint, the superblock.
-A file may also be a copy that lies elsewhere.
+PATH is a data directory, any directory in it, or one file: a segment (.log), an index (.index),
+a snapshot of producers (.producers), a marks ledger (marks/core-0-0a), a checkpoint, the
+superblock. A file may also be a copy that lies elsewhere.
 
 Examples:
   highwater log dump highwater-data                                every file there is
@@ -47,10 +47,10 @@ What the lines of a segment say:
   padding   zeros to the end of the file, reserved for what comes";
 
 const HELP_VERIFY: &str = "\
-Reads everything, changes nothing, and judges as recovery does: a record that the marks ledger calls
-durable must be there; what lies behind that mark may be torn. So a directory that kill -9 or a power
-failure left verifies clean, with notes of what was left unfinished. Damage is what a crash does not
-explain.
+Reads everything, changes nothing, and judges as recovery does: a record that the marks ledger
+calls durable must be there; what lies behind that mark may be torn. So a directory that kill -9
+or a power failure left verifies clean, with notes of what was left unfinished. Damage is what a
+crash does not explain.
 
 Exit codes: 0 no damage, 1 damage, 2 wrong usage or the directory is in use by a running node.
 
@@ -59,8 +59,8 @@ Examples:
   highwater log verify highwater-data --json                       one JSON object per line
   highwater log verify highwater-data/topics/orders                one topic only
 
-Kinds of findings have names that do not change (batch-crc, segment-gap, torn-tail, ...), so scripts
-may look for them.";
+Kinds of findings have names that do not change (batch-crc, segment-gap, torn-tail, ...), so
+scripts may look for them.";
 
 /// The commands.
 #[derive(Debug, Subcommand)]
