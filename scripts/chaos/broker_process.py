@@ -1,5 +1,6 @@
 """A broker under test: start it, wait until it says ready, kill it or stop it."""
 
+import json
 import os
 import signal
 import socket
@@ -59,3 +60,14 @@ class Broker:
         code = self.process.wait(timeout=60)
         self.reader.join()
         assert code == 0, f"clean stop ended with code {code}:\n" + "".join(self.log[-20:])
+
+
+def verify_log(binary, data_dir):
+    """What a killed or stopped broker left is no damage to `highwater log verify`. Its summary."""
+    done = subprocess.run(
+        [binary, "log", "verify", data_dir, "--json"], capture_output=True, text=True,
+    )
+    told = [json.loads(line) for line in done.stdout.splitlines()]
+    damages = [finding for finding in told if finding.get("gravity") == "damage"]
+    assert done.returncode == 0 and not damages, f"log verify: {damages or done.stderr}"
+    return told[-1]

@@ -16,6 +16,7 @@ pub mod doctor;
 pub mod fetch;
 pub mod groups;
 pub mod handlers;
+pub mod log_tool;
 pub mod logging;
 pub mod memory_budget;
 pub mod message;

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, CommandFactory, Parser, Subcommand};
-use highwater_broker::{config, dev, doctor, logging, serve};
+use highwater_broker::{config, dev, doctor, log_tool, logging, serve};
 
 /// Counts heap allocations per thread, so that "the hot path allocates nothing" can be shown on the
 /// binary that ships.
@@ -37,6 +37,9 @@ enum Command {
     Dev(DevArgs),
     /// Check kernel, filesystem, limits, CPU and clock, and say what to change.
     Doctor(doctor::DoctorArgs),
+    /// Look into the files of a stopped node: print them explained, or check them for damage.
+    #[command(subcommand, after_help = log_tool::HELP)]
+    Log(log_tool::LogCommand),
     /// Print the configuration file with every key, its default and what it does.
     ConfigTemplate,
     /// Print a completion script for a shell.
@@ -144,6 +147,7 @@ fn main() -> ExitCode {
         Command::Serve(args) => report(run_serve(&args)),
         Command::Dev(args) => report(dev::run(&args.listen, args.cores)),
         Command::Doctor(args) => doctor::run(&args),
+        Command::Log(command) => log_tool::run(&command),
         Command::ConfigTemplate => {
             print!("{}", config::node::DEFAULTS_TOML);
             ExitCode::SUCCESS

@@ -39,6 +39,8 @@ pub use answer::{
 pub use coordinator::{Coordinator, GroupConfig, Outbox, Output, Ticket, WriteId};
 pub use describe::{CommittedEntry, GroupSummary};
 pub use group::GroupState;
+pub use log_records::decode_key as decode_log_key;
+pub use log_records::{Key as LogKey, StoredGroup, StoredMember, StoredOffset};
 pub use partitioning::offsets_partition;
 pub use request::{
     CommitRequest, CommittedOffset, GroupRequest, JoinRequest, LeavingMember, MemberIdentity,

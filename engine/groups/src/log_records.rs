@@ -23,7 +23,7 @@ const VALUE_VERSION_MAX: i16 = 4;
 
 /// What a record is about.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Key<'a> {
+pub enum Key<'a> {
     Offset {
         group: &'a str,
         topic: &'a str,
@@ -38,7 +38,7 @@ pub(crate) enum Key<'a> {
 
 /// A committed offset as the log holds it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct StoredOffset {
+pub struct StoredOffset {
     pub offset: i64,
     pub leader_epoch: i32,
     pub metadata: Arc<str>,
@@ -49,7 +49,7 @@ pub(crate) struct StoredOffset {
 
 /// A group as the log holds it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct StoredGroup {
+pub struct StoredGroup {
     pub protocol_type: String,
     pub generation: i32,
     pub protocol: Option<String>,
@@ -60,7 +60,7 @@ pub(crate) struct StoredGroup {
 
 /// One member of it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct StoredMember {
+pub struct StoredMember {
     pub member: String,
     pub instance: Option<String>,
     pub client_id: String,
@@ -134,7 +134,11 @@ impl StoredOffset {
         out
     }
 
-    pub(crate) fn decode(bytes: &[u8]) -> Result<StoredOffset, DecodeError> {
+    /// Reads a value.
+    ///
+    /// # Errors
+    /// Bytes of another format or version.
+    pub fn decode(bytes: &[u8]) -> Result<StoredOffset, DecodeError> {
         let mut reader = Reader::new(bytes);
         let version = value_version(&mut reader, "offset value version")?;
         let flexible = version >= FLEXIBLE_FROM;
@@ -185,7 +189,11 @@ impl StoredGroup {
         out
     }
 
-    pub(crate) fn decode(bytes: &[u8]) -> Result<StoredGroup, DecodeError> {
+    /// Reads a value.
+    ///
+    /// # Errors
+    /// Bytes of another format or version.
+    pub fn decode(bytes: &[u8]) -> Result<StoredGroup, DecodeError> {
         let mut reader = Reader::new(bytes);
         let version = value_version(&mut reader, "group value version")?;
         let flexible = version >= FLEXIBLE_FROM;
@@ -277,7 +285,10 @@ fn end(reader: &mut Reader<'_>, flexible: bool) -> Result<(), DecodeError> {
 }
 
 /// What a key is about.
-pub(crate) fn decode_key(bytes: &[u8]) -> Result<Key<'_>, DecodeError> {
+///
+/// # Errors
+/// Bytes that are no key.
+pub fn decode_key(bytes: &[u8]) -> Result<Key<'_>, DecodeError> {
     let mut reader = Reader::new(bytes);
     let key = match reader.fixed::<i16>("key version")? {
         0 | OFFSET_KEY_VERSION => Key::Offset {

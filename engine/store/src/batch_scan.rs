@@ -1,13 +1,31 @@
 //! Reading batches out of a segment file with blocking calls, in large chunks, believing nothing.
 
 use highwater_base::disk::{BootDisk, DiskError};
-use highwater_base::record_batch::HEADER_BYTES;
-use highwater_base::{BatchHeader, Epoch};
+use highwater_base::record_batch::{BatchHeaderError, HEADER_BYTES};
+use highwater_base::{BatchHeader, Epoch, Offset};
 
 use crate::segment::HEADER_BLOCK_BYTES;
 
 /// Bytes read at once.
 const CHUNK_BYTES: usize = 1 << 20;
+
+/// Why the bytes at a position are no batch of a segment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BatchFault {
+    /// The file ends within the header.
+    NoRoom { have: u64 },
+    /// No batch header, or one whose fields contradict each other.
+    Header(BatchHeaderError),
+    /// The file ends within the batch.
+    Beyond { header: BatchHeader, have: u64 },
+    /// A whole batch of another epoch, its checksum not looked at.
+    Epoch { header: BatchHeader },
+    /// The checksum does not match.
+    Crc {
+        header: BatchHeader,
+        error: BatchHeaderError,
+    },
+}
 
 /// A window over one file.
 pub(crate) struct BatchScan<'a> {
@@ -55,24 +73,61 @@ impl<'a> BatchScan<'a> {
         position: u64,
         epoch: Epoch,
     ) -> Result<Option<(BatchHeader, &[u8])>, DiskError> {
+        let examined = self.examine(boot, position, Some(epoch))?;
+        Ok(examined.ok())
+    }
+
+    /// The batch at `position`, or what is wrong with it. Without an epoch any will do.
+    #[allow(
+        clippy::type_complexity,
+        reason = "a disk error is not a fault of the batch"
+    )]
+    pub fn examine(
+        &mut self,
+        boot: &dyn BootDisk,
+        position: u64,
+        epoch: Option<Epoch>,
+    ) -> Result<Result<(BatchHeader, &[u8]), BatchFault>, DiskError> {
         self.load(boot, position, HEADER_BYTES)?;
         let Some(head) = self.bytes(position, HEADER_BYTES) else {
-            return Ok(None);
+            let have = self.end.saturating_sub(position);
+            return Ok(Err(BatchFault::NoRoom { have }));
         };
-        let Ok(header) = BatchHeader::parse(head) else {
-            return Ok(None);
+        let header = match BatchHeader::parse(head) {
+            Ok(header) => header,
+            Err(error) => return Ok(Err(BatchFault::Header(error))),
         };
         let total = header.total_bytes();
-        let fits = position.saturating_add(total as u64) <= self.end;
-        if !fits || header.partition_leader_epoch != epoch.as_leader_epoch() {
-            return Ok(None);
+        if position.saturating_add(total as u64) > self.end {
+            let have = self.end - position;
+            return Ok(Err(BatchFault::Beyond { header, have }));
+        }
+        let leader_epoch = header.partition_leader_epoch;
+        if epoch.is_some_and(|epoch| leader_epoch != epoch.as_leader_epoch()) {
+            return Ok(Err(BatchFault::Epoch { header }));
         }
         self.load(boot, position, total)?;
         let Some(bytes) = self.bytes(position, total) else {
-            return Ok(None);
+            let have = (self.chunk_start + self.chunk.len() as u64).saturating_sub(position);
+            return Ok(Err(BatchFault::Beyond { header, have }));
         };
-        let sound = header.verify_crc(bytes).is_ok();
-        Ok(sound.then_some((header, bytes)))
+        match header.verify_crc(bytes) {
+            Ok(()) => Ok(Ok((header, bytes))),
+            Err(error) => Ok(Err(BatchFault::Crc { header, error })),
+        }
+    }
+
+    /// Bytes of the file that were loaded to examine what is at `position`.
+    pub fn raw(
+        &mut self,
+        boot: &dyn BootDisk,
+        position: u64,
+        len: usize,
+    ) -> Result<&[u8], DiskError> {
+        self.load(boot, position, len)?;
+        let have = self.chunk_start + self.chunk.len() as u64;
+        let len = have.saturating_sub(position).min(len as u64) as usize;
+        Ok(self.bytes(position, len).unwrap_or_default())
     }
 
     /// The batch right behind the header block, whatever its epoch.
@@ -114,6 +169,50 @@ impl<'a> BatchScan<'a> {
                 return Ok(Some((position, header)));
             }
             position += 1;
+        }
+        Ok(None)
+    }
+
+    /// The first valid batch behind damage at `position`: offsets beyond `expected`, same epoch, CRC
+    /// right.
+    pub fn find_behind(
+        &mut self,
+        boot: &dyn BootDisk,
+        position: u64,
+        epoch: Epoch,
+        expected: Offset,
+    ) -> Result<Option<(u64, BatchHeader)>, DiskError> {
+        let mut from = position + 1;
+        while from + HEADER_BYTES as u64 <= self.end {
+            let Some((found, header)) = self.find_batch(boot, from, epoch)? else {
+                return Ok(None);
+            };
+            if header.base_offset > expected.0 {
+                return Ok(Some((found, header)));
+            }
+            from = found + 1;
+        }
+        Ok(None)
+    }
+
+    /// Position of the first byte in `from..to` that is not zero.
+    pub fn first_nonzero(
+        &mut self,
+        boot: &dyn BootDisk,
+        from: u64,
+        to: u64,
+    ) -> Result<Option<u64>, DiskError> {
+        let mut position = from;
+        while position < to {
+            let len = (to - position).min(CHUNK_BYTES as u64) as usize;
+            let bytes = self.raw(boot, position, len)?;
+            if let Some(at) = bytes.iter().position(|&byte| byte != 0) {
+                return Ok(Some(position + at as u64));
+            }
+            if bytes.is_empty() {
+                return Ok(None);
+            }
+            position += bytes.len() as u64;
         }
         Ok(None)
     }

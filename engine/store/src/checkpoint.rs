@@ -16,11 +16,11 @@ use crate::log::{Hole, Log};
 use crate::sidecar::{CHECKPOINT_MAGIC, SIDECAR_BYTES_MAX, frame, unframe};
 use crate::{LedgerError, PartitionKey};
 
-const DIRECTORY: &str = "checkpoint";
+pub(crate) const DIRECTORY: &str = "checkpoint";
 
 /// One segment of a log.
 #[derive(Clone, Debug, PartialEq, Eq, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
-pub(crate) struct SegmentImage {
+pub struct SegmentImage {
     pub base_offset: i64,
     pub epoch: u32,
     pub size_bytes: u64,
@@ -34,7 +34,7 @@ pub(crate) struct SegmentImage {
 
 /// One log.
 #[derive(Clone, Debug, PartialEq, Eq, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
-pub(crate) struct LogImage {
+pub struct LogImage {
     pub topic_id: [u8; 16],
     pub partition: i32,
     pub epoch: u32,
@@ -62,7 +62,16 @@ pub(crate) fn path(core: CoreId) -> String {
 }
 
 impl LogImage {
-    pub fn of(log: &Log) -> LogImage {
+    /// The partition it is of.
+    #[must_use]
+    pub fn key(&self) -> PartitionKey {
+        PartitionKey {
+            topic_id: TopicId(self.topic_id),
+            partition: PartitionIndex(self.partition),
+        }
+    }
+
+    pub(crate) fn of(log: &Log) -> LogImage {
         let segments = log.segments.iter().map(|segment| SegmentImage {
             base_offset: segment.base_offset.0,
             epoch: segment.epoch.0,
@@ -93,6 +102,13 @@ pub(crate) fn encode(logs: Vec<LogImage>) -> Vec<u8> {
     frame(CHECKPOINT_MAGIC, &payload.expect("serialising into memory"))
 }
 
+/// The logs of one checkpoint; `None` when anything does not match.
+pub(crate) fn decode(bytes: &[u8]) -> Option<Vec<LogImage>> {
+    let payload = unframe(CHECKPOINT_MAGIC, bytes)?;
+    let core = rkyv::from_bytes::<CoreImage, rkyv::rancor::Error>(&payload).ok()?;
+    Some(core.logs)
+}
+
 impl CheckpointImage {
     /// Reads what there is; a missing or damaged checkpoint only means a scan.
     pub fn read(boot: &dyn BootDisk) -> CheckpointImage {
@@ -101,18 +117,9 @@ impl CheckpointImage {
         for entry in entries.iter().filter(|entry| !entry.is_directory) {
             let path = format!("{DIRECTORY}/{}", entry.name);
             let bytes = read_whole(boot, &path, entry.size_bytes);
-            let payload = bytes
-                .ok()
-                .and_then(|bytes| unframe(CHECKPOINT_MAGIC, &bytes));
-            let core = payload.and_then(|payload| {
-                rkyv::from_bytes::<CoreImage, rkyv::rancor::Error>(&payload).ok()
-            });
-            for log in core.unwrap_or_default().logs {
-                let key = PartitionKey {
-                    topic_id: TopicId(log.topic_id),
-                    partition: PartitionIndex(log.partition),
-                };
-                image.logs.insert(key, log);
+            let logs = bytes.ok().and_then(|bytes| decode(&bytes));
+            for log in logs.unwrap_or_default() {
+                image.logs.insert(log.key(), log);
             }
         }
         image

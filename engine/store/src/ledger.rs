@@ -26,10 +26,10 @@ use crate::marks::{
     BlockHeader, Mark, PartitionKey, RECORDS_PER_BLOCK, SNAPSHOT_ENDS, decode_block, encode_block,
 };
 
-const DIRECTORY: &str = "marks";
+pub(crate) const DIRECTORY: &str = "marks";
 /// Where the partitions are.
 const TOPICS_DIRECTORY: &str = "topics";
-const COPIES: usize = 2;
+pub(crate) const COPIES: usize = 2;
 /// Blocks of a generation's file at least.
 const FILE_BLOCKS_MIN: usize = 256;
 /// Epoch starts kept per partition; older ones are in the segment headers.
@@ -118,7 +118,7 @@ pub struct LedgerError {
     pub error: DiskError,
 }
 
-fn path_of(core: CoreId, copy: usize, generation: u64) -> String {
+pub(crate) fn path_of(core: CoreId, copy: usize, generation: u64) -> String {
     let half = if generation.is_multiple_of(2) {
         "a"
     } else {
@@ -215,7 +215,7 @@ fn has_data(boot: &dyn BootDisk) -> Result<bool, LedgerError> {
 }
 
 /// Cores that have a ledger.
-fn cores_found(boot: &dyn BootDisk) -> Result<Vec<CoreId>, LedgerError> {
+pub(crate) fn cores_found(boot: &dyn BootDisk) -> Result<Vec<CoreId>, LedgerError> {
     let entries = match boot.list(DIRECTORY) {
         Ok(entries) => entries,
         Err(DiskError::NotFound) => return Ok(Vec::new()),
@@ -345,7 +345,7 @@ impl Generation {
 
 /// Reads like [`BootDisk::read`]. A block that cannot be read is damage to this copy of it: it is
 /// returned filled with ones, which no block is.
-fn read_what_can_be(
+pub(crate) fn read_what_can_be(
     boot: &dyn BootDisk,
     path: &str,
     offset: u64,

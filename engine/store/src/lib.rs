@@ -12,6 +12,7 @@ mod checkpoint;
 mod dropped;
 mod group_commit;
 pub mod index;
+pub mod inspect;
 pub mod ledger;
 mod locate;
 pub mod log;

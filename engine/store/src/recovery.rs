@@ -48,7 +48,7 @@ const WRITE_BYTES_MAX: u64 = (WINDOW_BYTES_MAX + FRAME_BYTES_MAX + BLOCK_BYTES) 
 pub const STALE_REACH_BYTES: u64 = BARRIERS_IN_FLIGHT_MAX as u64 * WRITE_BYTES_MAX;
 /// How much may lie behind the first bad byte of a partition without marks for it to be a torn tail:
 /// what a partition gets in its first moments.
-const UNMARKED_REACH_BYTES: u64 = 2 * WINDOW_BYTES_MAX as u64;
+pub(crate) const UNMARKED_REACH_BYTES: u64 = 2 * WINDOW_BYTES_MAX as u64;
 
 /// What recovery found.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

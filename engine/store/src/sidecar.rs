@@ -20,7 +20,7 @@ pub(crate) const SIDECAR_BYTES_MAX: u64 = 256 << 20;
 
 /// What is saved of a sealed segment.
 #[derive(Clone, Debug, PartialEq, Eq, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
-pub(crate) struct IndexImage {
+pub struct IndexImage {
     pub base_offset: i64,
     pub epoch: u32,
     pub next_offset: i64,

@@ -11,13 +11,13 @@ use highwater_base::disk::{BootDisk, DiskError};
 use highwater_base::limits::BLOCK_BYTES;
 use highwater_base::{ClusterId, DiskId, NodeId};
 
-const PATH: &str = "superblock";
+pub(crate) const PATH: &str = "superblock";
 const MAGIC: u32 = 0x4857_5342; // "HWSB"
 /// Format of the data directory that this version reads and writes.
 pub const FORMAT_VERSION: u32 = 1;
-const COPIES: usize = 4;
+pub(crate) const COPIES: usize = 4;
 const AGREEING_MIN: usize = 2;
-const CONTENT_BYTES: usize = 64;
+pub(crate) const CONTENT_BYTES: usize = 64;
 /// Sequence of the superblock that formatting writes.
 const FIRST_SEQUENCE: u64 = 1;
 
@@ -58,7 +58,8 @@ pub enum SuperblockError {
     Disk(DiskError),
 }
 
-enum Copy {
+/// What one copy is.
+pub(crate) enum Copy {
     Blank,
     Damaged,
     Foreign(u32),
@@ -185,7 +186,7 @@ impl Superblock {
         Ok(())
     }
 
-    fn encode(&self) -> Vec<u8> {
+    pub(crate) fn encode(&self) -> Vec<u8> {
         let mut block = vec![0u8; BLOCK_BYTES];
         block[0..4].copy_from_slice(&MAGIC.to_le_bytes());
         block[4..8].copy_from_slice(&self.format_version.to_le_bytes());
@@ -214,7 +215,8 @@ fn take<const N: usize>(bytes: &[u8], at: usize) -> [u8; N] {
     out
 }
 
-fn decode(block: &[u8]) -> Copy {
+/// Reads one copy.
+pub(crate) fn decode(block: &[u8]) -> Copy {
     if block.iter().all(|byte| *byte == 0) {
         return Copy::Blank;
     }

@@ -49,7 +49,7 @@ pub use clock::{now, random_bytes};
 pub use config::{Deal, DirectIo, Idle, Listener, ReactorConfig};
 pub use counters::{ReactorCounters, thread_counters};
 pub use descriptors::DescriptorBudget;
-pub use lock::{DirLock, LockError, lock_data_dir};
+pub use lock::{DirLock, LockError, lock_data_dir, lock_for_inspection};
 pub use outbox::{Outbox, SendPiece};
 pub use probe::{
     DIRECT_IO_PROBE_PREFIX, DiskProbe, IoUringUnavailable, ProbeError, WriteCache, check_io_uring,

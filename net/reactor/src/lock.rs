@@ -59,6 +59,33 @@ pub fn lock_data_dir(path: &Path) -> Result<DirLock, LockError> {
     }
 }
 
+/// Keeps nodes from using an existing directory while it is inspected; several may inspect at once.
+/// Changes nothing. `None` when there is no lock file: no node ever ran there.
+///
+/// # Errors
+/// A node runs on it, or the lock file cannot be opened.
+pub fn lock_for_inspection(path: &Path) -> Result<Option<DirLock>, LockError> {
+    let unusable = |error| LockError::Unusable {
+        path: path.to_path_buf(),
+        error,
+    };
+    let file = match File::open(path.join("lock")) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(unusable(error)),
+    };
+    // SAFETY: no memory is involved.
+    let locked = unsafe { libc::flock(file.as_raw_fd(), libc::LOCK_SH | libc::LOCK_NB) };
+    if locked == 0 {
+        return Ok(Some(DirLock { _file: file }));
+    }
+    let error = io::Error::last_os_error();
+    match error.kind() {
+        io::ErrorKind::WouldBlock => Err(LockError::InUse(path.to_path_buf())),
+        _ => Err(unusable(error)),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -69,8 +96,17 @@ mod tests {
         let first = lock_data_dir(&path).expect("free");
         let error = lock_data_dir(&path).expect_err("held").to_string();
         assert!(error.contains("in use by another process"), "{error}");
+        lock_for_inspection(&path).expect_err("held");
         drop(first);
+        let inspecting = lock_for_inspection(&path).expect("free");
+        assert!(inspecting.is_some());
+        lock_for_inspection(&path).expect("several may look");
+        lock_data_dir(&path).expect_err("held while it is looked at");
+        drop(inspecting);
         lock_data_dir(&path).expect("free again");
+        std::fs::remove_file(path.join("lock")).expect("removed");
+        let absent = lock_for_inspection(&path).expect("nothing to lock");
+        assert!(absent.is_none() && !path.join("lock").exists());
         std::fs::remove_dir_all(&path).expect("removed");
     }
 }

@@ -3,7 +3,6 @@
 
 use highwater_base::disk::FileId;
 use highwater_base::limits::BLOCK_BYTES;
-use highwater_base::record_batch::HEADER_BYTES;
 use highwater_base::{BatchHeader, Offset};
 
 use super::walk::{Found, Step, Trust, Walk};
@@ -283,18 +282,8 @@ impl Walk<'_> {
         position: u64,
     ) -> Result<Option<(u64, BatchHeader)>, RecoverError> {
         let mut batches = BatchScan::new(&found.path, found.size_bytes);
-        let mut from = position + 1;
-        while from + HEADER_BYTES as u64 <= found.size_bytes {
-            let next = batches.find_batch(&*self.boot, from, found.epoch);
-            let Some((at_position, header)) = next.map_err(at(&found.path))? else {
-                return Ok(None);
-            };
-            if header.base_offset > self.expected.0 {
-                return Ok(Some((at_position, header)));
-            }
-            from = at_position + 1;
-        }
-        Ok(None)
+        let next = batches.find_behind(&*self.boot, position, found.epoch, self.expected);
+        next.map_err(at(&found.path))
     }
 
     /// The log ends at `position`: what follows is made zero, durably, and with it everything that

@@ -3,6 +3,7 @@
 #![allow(dead_code, reason = "each test file uses a part of it")]
 
 pub mod disk;
+pub mod verification;
 
 use highwater_base::crc::crc32c;
 use highwater_base::disk::DiskRequest;
