@@ -1,12 +1,14 @@
 //! Checks of producing and consuming.
 
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use rdkafka::consumer::Consumer;
 use rdkafka::error::RDKafkaErrorCode;
 use rdkafka::{Offset, TopicPartitionList};
 
-use crate::broker::{compressible, incompressible, numbered, poll, verify, Broker, Record, LIMIT};
+use crate::broker::{
+    compressible, incompressible, now_ms, numbered, poll, verify, Broker, Record, LIMIT,
+};
 use crate::Outcome;
 
 const KIB: usize = 1024;
@@ -220,10 +222,7 @@ fn from_end(broker: &Broker) {
 fn from_timestamp(broker: &Broker, codec: &str) {
     let topic = broker.create(&format!("from-timestamp-{codec}"), 1, &[]);
     // A minute old: what is older than its topic's retention is deleted at any time.
-    let now = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .expect("after 1970");
-    let base = now.as_millis() as i64 - 60_000;
+    let base = now_ms() - 60_000;
     let mut records = numbered(20, 0, "value");
     for (record, at) in records.iter_mut().zip(0..) {
         record.timestamp_ms = Some(base + 1000 * at);
