@@ -4,10 +4,10 @@ A client that does not report a behaviour it owes has failed it: a crash half-wa
 A behaviour that a client cannot show is a limit, named with its reason: never a silent gap.
 """
 
-CLIENTS = ("kcat", "confluent", "rdkafka", "java", "franz-go", "sarama")
+CLIENTS = ("kcat", "confluent", "rdkafka", "java", "franz-go", "sarama", "kafkajs")
 ADMIN = tuple(client for client in CLIENTS if client != "kcat")
 # Clients whose program has the group behaviours.
-GROUPS = ("rdkafka", "java", "franz-go", "sarama")
+GROUPS = ("rdkafka", "java", "franz-go", "sarama", "kafkajs")
 
 # name, what it proves, the clients that owe it
 BEHAVIOURS = (
@@ -24,7 +24,7 @@ BEHAVIOURS = (
     ("content", "keys, nulls, empty and binary bytes, headers", CLIENTS),
     ("partitions", "several partitions, each in order", CLIENTS),
     ("many-records", "20,000 records over three partitions", CLIENTS),
-    ("large-record", "a record of 900 KiB", CLIENTS),
+    ("large-record", "a record whose value has 1 MiB, with the limits raised for it", CLIENTS),
     ("from-start", "consumes by assignment from the start", CLIENTS),
     ("from-end", "from the end: only what came after", CLIENTS),
     ("from-timestamp", "from a timestamp, also inside a batch", CLIENTS),

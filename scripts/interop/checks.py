@@ -14,6 +14,11 @@ from collections import namedtuple
 # Longest wait for any single answer; a healthy broker on loopback needs milliseconds.
 TIMEOUT_S = 20
 
+# The value of `large-record`. With its batch around it this is a little more than brokers and
+# clients allow by default, so both are told to allow twice as much. `runner.py` hands it to the
+# programs in other languages as LARGE_RECORD_BYTES.
+LARGE_RECORD_BYTES = 1_048_576
+
 # librdkafka ties lz4 to the coordinator request that came with the same Kafka release.
 NO_LZ4 = (
     "stored and read back, but uncompressed: "

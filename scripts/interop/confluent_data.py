@@ -6,8 +6,8 @@ import time
 from confluent_kafka import OFFSET_BEGINNING, OFFSET_END, KafkaError, Producer, TopicPartition
 
 import api_versions
-from checks import NO_LZ4, TIMEOUT_S, Record, Skip, compressible, equal, expect, incompressible
-from checks import numbered, verify
+from checks import LARGE_RECORD_BYTES, NO_LZ4, TIMEOUT_S, Record, Skip, compressible, equal
+from checks import expect, incompressible, numbered, verify
 from confluent_broker import as_read, error_code
 
 KIB = 1024
@@ -116,9 +116,11 @@ def checks(broker, served):
         round_trip(topic, records)
 
     def large_record():
-        topic = broker.create("large-record")
-        records = [Record(0, b"large", incompressible(900 * KIB)), Record(0, b"small", b"after")]
-        round_trip(topic, records)
+        limit = 2 * LARGE_RECORD_BYTES
+        topic = broker.create("large-record", **{"max.message.bytes": str(limit)})
+        large = incompressible(LARGE_RECORD_BYTES)
+        records = [Record(0, b"large", large), Record(0, b"small", b"after")]
+        round_trip(topic, records, **{"message.max.bytes": limit})
 
     def from_start():
         topic = broker.create("from-start")

@@ -1,17 +1,21 @@
 #!/usr/bin/env python3
 """Installs the clients under test, only what is missing, into one cache directory.
 
-    install.py kcat confluent rdkafka java franz-go sarama
+    install.py kcat confluent rdkafka java franz-go sarama kafkajs
 
 Debian packages come by apt-get (as root or through sudo), confluent-kafka into a virtual
-environment, the Java program and kafka-clients by Maven, the Go and Rust programs by their own
-compilers, which must be there. A stamp per client holds a digest of everything it was built from,
-so a second run does nothing. Versions are pinned here, in java/pom.xml, in go/go.sum and in
-rdkafka/Cargo.lock.
+environment, the Java program and kafka-clients by Maven, kafkajs by npm, the Go programs by a Go
+of the release that go.mod names (fetched as a module if the one here is older), the Rust program by
+cargo, which must be there. A stamp per client holds a digest of everything it was built from, so a
+second run does nothing. Versions are pinned here, in java/pom.xml, go/go.sum, rdkafka/Cargo.lock
+and kafkajs/package-lock.json.
 """
 
 import hashlib
+import json
 import os
+import platform
+import re
 import shutil
 import subprocess
 import sys
@@ -27,10 +31,13 @@ KCAT_VERSION = "1.7.1"
 CONFLUENT_KAFKA = "confluent-kafka==2.16.1"
 # What java/pom.xml compiles for; some distributions' default is older.
 JAVA_RELEASE = 17
+# What kafkajs's program is written for; Debian 12 and Ubuntu 24.04 ship it.
+NODE_RELEASE = 18
 
 VENV_PYTHON = CACHE / "venv" / "bin" / "python"
 JAVA_CLASSES = CACHE / "java" / "classes"
 JAVA_LIBRARIES = CACHE / "java" / "lib"
+NODE_MODULES = CACHE / "kafkajs" / "node_modules"
 
 
 def say(text):
@@ -134,7 +141,6 @@ def java():
 
 def go(client):
     """One of the two Go programs; they share go.mod and the checks."""
-    need("go", "https://go.dev/doc/install")
     project = HERE / "go"
     names = ("go.mod", "go.sum", *(f"{part}/*.go" for part in ("checks", client)))
     sources = sorted(path for name in names for path in project.glob(name))
@@ -142,14 +148,53 @@ def go(client):
     def build():
         say(f"go build {client}")
         # -mod=readonly: what go.sum does not pin is refused.
-        words = ["go", "build", "-mod=readonly", "-o", CACHE / "go" / client, f"./{client}"]
-        run(words, cwd=project)
+        words = ["build", "-mod=readonly", "-o", CACHE / "go" / client, f"./{client}"]
+        run([*go_command(project), *words], cwd=project)
 
     stamped(client, digest_of(*(path.read_text() for path in sources)), build)
 
 
+def go_command(project):
+    """Calls a Go of at least the release that go.mod names."""
+    lines = (project / "go.mod").read_text().splitlines()
+    wanted = next(line.split()[1] for line in lines if line.startswith("go "))
+    if shutil.which("go") is None:
+        apt_install("golang-go")
+    # `go version go1.24.4 linux/amd64`; in a directory without go.mod, which it would obey.
+    found = run(["go", "version"], cwd="/").split()[2].removeprefix("go")
+    if numbers(found) >= numbers(wanted):
+        return ["go"]
+    root = CACHE / "go-toolchain" / wanted
+    if not (root / "bin" / "go").exists():
+        fetch_go(wanted, root)
+    return ["env", f"GOROOT={root}", "GOTOOLCHAIN=local", root / "bin" / "go"]
+
+
+def fetch_go(version, root):
+    """Go itself as a module: any Go can fetch it, and checks it like every other module."""
+    machine = {"x86_64": "amd64", "aarch64": "arm64"}.get(platform.machine(), platform.machine())
+    module = f"golang.org/toolchain@v0.0.1-go{version}.linux-{machine}"
+    say(f"go mod download {module} (about 70 MB, once)")
+    fetched = json.loads(run(["go", "mod", "download", "-json", module], cwd="/"))
+    partial = root.with_suffix(".partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    shutil.copytree(fetched["Dir"], partial)
+    run(["chmod", "-R", "u+w", partial])
+    # A module cannot hold go.mod files of others, nor mark files as executable.
+    for file in partial.rglob("_go.mod"):
+        file.rename(file.with_name("go.mod"))
+    run(["chmod", "-R", "+x", partial / "bin", partial / "pkg" / "tool"])
+    partial.rename(root)
+
+
+def numbers(version):
+    """`1.26rc1` is (1, 26), `1.26.0` is (1, 26, 0)."""
+    return tuple(map(int, re.findall(r"\d+", version.partition("rc")[0])))
+
+
 def rdkafka():
     need("cargo", "https://rustup.rs")
+    compilers()
     project = HERE / "rdkafka"
     sources = [project / "Cargo.toml", project / "Cargo.lock"]
     sources += sorted((project / "src").rglob("*.rs"))
@@ -160,6 +205,35 @@ def rdkafka():
         run(["cargo", "build", "--locked", "--release", "--target-dir", target], cwd=project)
 
     stamped("rdkafka", digest_of(*(path.read_text() for path in sources)), build)
+
+
+def compilers():
+    """For librdkafka and the codecs of kafkajs, which are C and C++."""
+    if not all(map(shutil.which, ("cc", "c++", "make"))):
+        apt_install("build-essential")
+
+
+def kafkajs():
+    if not all(map(shutil.which, ("node", "npm"))):
+        apt_install("nodejs", "npm")
+    found = run(["node", "--version"]).strip()
+    if numbers(found)[0] < NODE_RELEASE:
+        sys.exit(f"install: node is {found}, at least {NODE_RELEASE} is needed")
+    project = HERE / "kafkajs"
+    files = [project / name for name in ("package.json", "package-lock.json")]
+
+    def build():
+        compilers()
+        say("npm ci: kafkajs and its codecs, lz4 and zstd in C++ (a minute or two, once)")
+        shutil.rmtree(NODE_MODULES.parent, ignore_errors=True)
+        NODE_MODULES.parent.mkdir(parents=True)
+        for file in files:
+            shutil.copy(file, NODE_MODULES.parent)
+        # The zstd binding asks for an older C++ than the headers of today's Node are written in.
+        words = ["env", "CXXFLAGS=-std=gnu++17", "npm", "ci", "--no-audit", "--no-fund"]
+        run(words, cwd=NODE_MODULES.parent)
+
+    stamped("kafkajs", digest_of(found, *(path.read_text() for path in files)), build)
 
 
 def need(tool, where):
@@ -174,6 +248,7 @@ INSTALLERS = {
     "java": java,
     "franz-go": lambda: go("franz-go"),
     "sarama": lambda: go("sarama"),
+    "kafkajs": kafkajs,
     "java-tools": java_tools,
 }
 

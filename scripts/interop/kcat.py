@@ -12,8 +12,8 @@ import time
 from pathlib import Path
 
 import api_versions
-from checks import NO_LZ4, TIMEOUT_S, Read, Record, Skip, arguments, compressible, equal
-from checks import expect, incompressible, numbered, run_all, verify
+from checks import LARGE_RECORD_BYTES, NO_LZ4, TIMEOUT_S, Read, Record, Skip, arguments
+from checks import compressible, equal, expect, incompressible, numbered, run_all, verify
 from confluent_broker import Broker, delete_own_topics
 
 KIB = 1024
@@ -174,10 +174,11 @@ def checks(kcat, broker, served, scratch):
         verify(kcat.read(topic), [record for part in parts for record in part])
 
     def large_record():
-        topic = broker.create("large-record")
+        limit = 2 * LARGE_RECORD_BYTES
+        topic = broker.create("large-record", **{"max.message.bytes": str(limit)})
         large = scratch / "large"
-        large.write_bytes(incompressible(900 * KIB))
-        kcat.produce_file(topic, large)
+        large.write_bytes(incompressible(LARGE_RECORD_BYTES))
+        kcat.produce_file(topic, large, "-X", f"message.max.bytes={limit}")
         kcat.produce(topic, numbered(1))
         verify(kcat.read(topic, partition=0), [Record(0, None, large.read_bytes()), *numbered(1)])
 

@@ -178,7 +178,15 @@ func (run *Run) deleteTopic() string {
 	eventually("the topic is gone", func() bool { return !listed() })
 	run.create("delete-topic", 1)
 	eventually("the topic is back", listed)
-	equal(run.offset(topic, 0, Latest), int64(0), "end of the new topic")
+	// A broker may list it a moment before it hosts the partition.
+	eventually("the new topic's partition answers", func() bool {
+		offset, _, err := run.client.ListOffset(topic, 0, Latest)
+		if err != nil {
+			return false
+		}
+		equal(offset, int64(0), "end of the new topic")
+		return true
+	})
 	run.produce(topic, numbered(3, 0, "new"))
 	verify(run.read(topic, 1, 0, 3), numbered(3, 0, "new"), 0)
 	return ""

@@ -2,7 +2,9 @@ package checks
 
 import (
 	"fmt"
+	"os"
 	"slices"
+	"strconv"
 	"time"
 )
 
@@ -132,12 +134,15 @@ func (run *Run) manyRecords() string {
 }
 
 func (run *Run) largeRecord() string {
-	topic := run.create("large-record", 1)
+	size := need(strconv.Atoi(os.Getenv("LARGE_RECORD_BYTES")))
+	limit := strconv.Itoa(2 * size)
+	topic := run.createWith("large-record", 1, map[string]string{"max.message.bytes": limit})
 	records := []Record{
-		{Key: []byte("large"), Value: incompressible(900 * kib)},
+		{Key: []byte("large"), Value: incompressible(size)},
 		{Key: []byte("small"), Value: []byte("after")},
 	}
-	run.produce(topic, records)
+	how := Produce{Acks: "all", Codec: "none", RequestBytesMax: 2 * size}
+	need(run.client.Produce(topic, records, how))
 	verify(run.read(topic, 1, 0, 2), records, 0)
 	return ""
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Mutex;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use futures_executor::block_on;
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
@@ -35,6 +35,12 @@ pub fn numbered(count: usize, partition: i32, prefix: &str) -> Vec<Record> {
         ..Record::default()
     };
     (0..count).map(one).collect()
+}
+
+/// The time as records carry it.
+pub fn now_ms() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    since.expect("after 1970").as_millis() as i64
 }
 
 /// Text that every codec shrinks at least fivefold.

@@ -6,7 +6,9 @@ use rdkafka::consumer::Consumer;
 use rdkafka::error::RDKafkaErrorCode;
 use rdkafka::{Offset, TopicPartitionList};
 
-use crate::broker::{compressible, incompressible, numbered, poll, verify, Broker, Record, LIMIT};
+use crate::broker::{
+    compressible, incompressible, now_ms, numbered, poll, verify, Broker, Record, LIMIT,
+};
 use crate::Outcome;
 
 const KIB: usize = 1024;
@@ -163,16 +165,22 @@ fn many_records(broker: &Broker) {
 }
 
 fn large_record(broker: &Broker) {
+    let size: usize = std::env::var("LARGE_RECORD_BYTES")
+        .expect("LARGE_RECORD_BYTES is set")
+        .parse()
+        .expect("a number");
+    let limit = (2 * size).to_string();
+    let topic = broker.create("large-record", 1, &[("max.message.bytes", &limit)]);
     let large = Record {
-        value: Some(incompressible(900 * KIB)),
+        value: Some(incompressible(size)),
         ..Record::default()
     };
-    round_trip(
-        broker,
-        "large-record",
-        1,
-        &[large, numbered(1, 0, "after").remove(0)],
-    );
+    let records = [large, numbered(1, 0, "after").remove(0)];
+    broker
+        .produce(&topic, &records, &[("message.max.bytes", &limit)])
+        .expect("produced");
+    let read = broker.read(&topic, 1, Offset::Beginning, 2).expect("read");
+    verify(&read, &records, 0);
 }
 
 fn from_start(broker: &Broker) {
@@ -213,7 +221,8 @@ fn from_end(broker: &Broker) {
 
 fn from_timestamp(broker: &Broker, codec: &str) {
     let topic = broker.create(&format!("from-timestamp-{codec}"), 1, &[]);
-    let base = 1_700_000_000_000_i64;
+    // A minute old: what is older than its topic's retention is deleted at any time.
+    let base = now_ms() - 60_000;
     let mut records = numbered(20, 0, "value");
     for (record, at) in records.iter_mut().zip(0..) {
         record.timestamp_ms = Some(base + 1000 * at);

@@ -150,11 +150,13 @@ final class DataChecks {
     }
 
     private String largeRecord() throws Exception {
-        String topic = broker.create("large-record");
+        int size = Integer.parseInt(System.getenv("LARGE_RECORD_BYTES"));
+        Map<String, String> limit = Map.of("max.message.bytes", "" + 2 * size);
+        String topic = broker.create("large-record", 1, limit);
         List<Item> items = List.of(
-                Item.of(0, bytes("large"), incompressible(900 * KIB)),
+                Item.of(0, bytes("large"), incompressible(size)),
                 Item.of(0, bytes("small"), bytes("after")));
-        broker.produce(topic, items);
+        broker.produce(topic, items, Map.of("max.request.size", 2 * size));
         verify(broker.read(topic, 1, 2), items);
         return null;
     }
