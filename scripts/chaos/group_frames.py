@@ -1,4 +1,4 @@
-"""Requests of consumer groups, written by hand like those of kafka_frames, and a member made of them.
+"""Requests of consumer groups, written by hand like those of kafka_frames, and a member of them.
 
 Non-flexible versions only: OffsetCommit 2, JoinGroup 5, SyncGroup 3, Heartbeat 3, LeaveGroup 2,
 ListGroups 2, FindCoordinator 0. Members run in asyncio: thousands of them fit into one process.
