@@ -56,6 +56,12 @@ pub enum ClientError {
     /// A partition without a leader.
     #[error("partition {topic}-{partition} has no leader now; wait for one or check the brokers")]
     NoLeader { topic: String, partition: i32 },
+    /// Offsets that are not the caller's to commit any more.
+    #[error(
+        "the consumer has left the generation of group {group:?} in which it read these records \
+         and cannot commit them; who has the partitions now reads them again, from the last commit"
+    )]
+    NotMember { group: String },
     /// The broker refused, for `subject` (a topic, a partition, a key).
     #[error("{subject}: {}{}", .code.message(), remedy(*.code, .detail.as_deref()))]
     Broker {
@@ -141,6 +147,7 @@ impl ClientError {
             | ClientError::NoCommonVersion { .. }
             | ClientError::UnknownTopic { .. }
             | ClientError::UnknownPartition { .. }
+            | ClientError::NotMember { .. }
             | ClientError::UnknownCode { .. }
             | ClientError::RecordTooLarge { .. }
             | ClientError::DeliveryTimeout { .. }
@@ -213,6 +220,24 @@ fn remedy(code: ErrorCode, detail: Option<&str>) -> String {
         ErrorCode::InvalidProducerEpoch => {
             "; another producer with this id took over, stop this one"
         }
+        ErrorCode::NonEmptyGroup => {
+            "; stop its members (`highwater group describe GROUP --members` shows them), or wait \
+             until the session of those that crashed has ended, and try again"
+        }
+        ErrorCode::GroupSubscribedToTopic => {
+            "; stop the members that read the topic (`highwater group describe GROUP --members` \
+             shows them) and try again"
+        }
+        ErrorCode::GroupIdNotFound => "; `highwater group list` shows what exists",
+        ErrorCode::GroupMaxSizeReached => {
+            "; run fewer members or raise group_members_max of the broker"
+        }
+        ErrorCode::InconsistentGroupProtocol => {
+            "; let all members of the group share an assignor (--assignor)"
+        }
+        ErrorCode::FencedInstanceId => {
+            "; another member runs under the same instance id, stop one of them or rename it"
+        }
         ErrorCode::TopicAuthorizationFailed | ErrorCode::ClusterAuthorizationFailed => {
             "; ask whoever runs the cluster for the permission"
         }
@@ -240,6 +265,8 @@ mod tests {
         assert_eq!(exists.kind(), ErrorKind::Fatal);
         let moved = ClientError::from_code("a-0", 6, None).expect("error");
         assert_eq!(moved.kind(), ErrorKind::Retriable);
+        let busy = ClientError::from_code("group \"g\"", 68, None).expect("error");
+        assert!(busy.to_string().contains("; stop its members"), "{busy}");
         assert!(ClientError::from_code("a-0", 0, None).is_none());
         assert!(ClientError::from_code("a-0", 999, None).is_some());
     }

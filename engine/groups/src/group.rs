@@ -85,8 +85,9 @@ pub(crate) struct Replaced {
     pub supports_skipping_assignment: bool,
 }
 
-/// Offsets of a group, by topic and partition.
-pub(crate) type Offsets = BTreeMap<Arc<str>, BTreeMap<i32, Slot<StoredOffset>>>;
+/// Offsets of a group, by topic and partition. Boxed, because most groups have few: a node of the map
+/// has room for eleven, and the node is what a group costs.
+pub(crate) type Offsets = BTreeMap<Arc<str>, BTreeMap<i32, Box<Slot<StoredOffset>>>>;
 
 /// One group.
 #[derive(Debug)]

@@ -144,7 +144,7 @@ impl Partition {
             let topic = self.note_topic(&Arc::from(topic), &id);
             let loaded = self.group_or_new(&id);
             let slots = loaded.offsets.entry(topic).or_default();
-            slots.insert(partition, Slot::loaded(stored));
+            slots.insert(partition, Box::new(Slot::loaded(stored)));
             return;
         }
         let loaded = self.group_or_new(&id);

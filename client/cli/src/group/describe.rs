@@ -11,6 +11,7 @@ use highwater_client::driver::Client;
 use highwater_client::group::TopicPartition;
 use serde_json::{Value, json};
 
+use super::NO_GROUPS;
 use crate::CommandError;
 use crate::arguments::Common;
 use crate::output::{Lean, Table, print_either};
@@ -82,9 +83,11 @@ pub(crate) async fn run(arguments: DescribeArguments) -> Result<(), CommandError
             (false, false) => offset_rows(&client, name, &group, &mut table, &mut rows).await?,
         }
     }
-    let text = match rows.is_empty() {
-        true => "There is nothing to show: no members and no committed offsets\n".to_string(),
-        false => table.render(),
+    let text = match (rows.is_empty(), arguments.members) {
+        (false, _) => table.render(),
+        (true, _) if names.is_empty() => NO_GROUPS.to_string(),
+        (true, true) => "There are no members\n".to_string(),
+        (true, false) => "There are no members and no committed offsets\n".to_string(),
     };
     Ok(print_either(arguments.common.json, &json!(rows), &text)?)
 }

@@ -12,6 +12,9 @@ use crate::CommandError;
 use crate::arguments::Common;
 use crate::output::{Lean, Table, print_either};
 
+/// What is printed instead of an empty table.
+const NO_GROUPS: &str = "There are no groups; `highwater consume TOPIC --group NAME` makes one\n";
+
 #[derive(Debug, Subcommand)]
 pub enum GroupCommand {
     /// List all groups.
@@ -167,7 +170,7 @@ async fn list(common: Common, states: Vec<String>) -> Result<(), CommandError> {
         }));
     }
     let text = match rows.is_empty() {
-        true => "There are no groups; `highwater consume TOPIC --group NAME` makes one\n".into(),
+        true => NO_GROUPS.to_string(),
         false => table.render(),
     };
     Ok(print_either(common.json, &json!(rows), &text)?)

@@ -175,7 +175,7 @@ impl GroupConsumer {
             partitions: Some(partitions),
             require_stable: true,
         };
-        self.shared.call_patiently(&call).await
+        self.shared.patiently(&call, || Ok(())).await
     }
 
     /// Where the caller is in every partition it works on, as far as that is known.
@@ -302,8 +302,9 @@ impl Shared {
         if offsets.is_empty() {
             return Ok(());
         }
-        let call = self.membership.borrow().commit(offsets);
-        for (at, result) in self.call_patiently(&call).await.inspect_err(|error| {
+        let call = self.membership.borrow().commit(offsets)?;
+        let results = self.patiently(&call, || self.membership.borrow().check_commit(&call));
+        for (at, result) in results.await.inspect_err(|error| {
             let now = self.client.now();
             let mut membership = self.membership.borrow_mut();
             membership.handle_commit_failure(now, call.generation, error);
@@ -317,30 +318,43 @@ impl Shared {
         Ok(())
     }
 
-    /// A call failed for a reason that may concern the member too.
-    fn tell_membership(&self, error: &ClientError) {
-        let now = self.client.now();
-        let mut membership = self.membership.borrow_mut();
-        if let Some(generation) = membership.generation() {
-            membership.handle_commit_failure(now, generation, error);
+    /// A call failed on this link. Only what the present coordinator does concerns the member.
+    fn tell_membership(&self, link: Option<&Rc<Link>>, error: &ClientError) {
+        let place = self.coordinator.borrow();
+        let is_present = match (link, place.as_ref()) {
+            (Some(used), Some(present)) => Rc::ptr_eq(used, present),
+            (Some(_), None) => false,
+            // It was closed before anything could be sent.
+            (None, _) => true,
+        };
+        if is_present {
+            let now = self.client.now();
+            self.membership.borrow_mut().coordinator_lost(now, error);
+            self.work.notify();
         }
-        self.work.notify();
     }
 
-    /// Runs a call at the coordinator, again while its failure may pass and time is left.
-    async fn call_patiently<C: Call>(&self, call: &C) -> Result<C::Answer, ClientError> {
+    /// Runs a call at the coordinator, again while its failure may pass, time is left and `may_go`
+    /// says that it still makes sense.
+    async fn patiently<C: Call>(
+        &self,
+        call: &C,
+        may_go: impl Fn() -> Result<(), ClientError>,
+    ) -> Result<C::Answer, ClientError> {
         let deadline_ns = self.client.call_deadline_ns();
         loop {
-            let answer = match self.link() {
-                Ok(link) => self.client.call_on(&link, call).await,
-                Err(error) => Err(error),
+            may_go()?;
+            let link = self.link();
+            let answer = match &link {
+                Ok(link) => self.client.call_on(link, call).await,
+                Err(error) => Err(error.clone()),
             };
             match answer {
                 Err(error)
                     if error.kind() == ErrorKind::Retriable
                         && !self.client.now().reached(deadline_ns) =>
                 {
-                    self.tell_membership(&error);
+                    self.tell_membership(link.as_ref().ok(), &error);
                     monoio::time::sleep(RETRY_BACKOFF).await;
                 }
                 settled => return settled,

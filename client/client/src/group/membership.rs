@@ -14,6 +14,8 @@
 //! `None`, with a `handle_` for each; `change` and, when that was carried out, `settled`.
 
 mod answers;
+#[cfg(test)]
+mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -286,14 +288,38 @@ impl Membership {
     }
 
     /// A commit in the name of the member.
-    #[must_use]
-    pub fn commit(&self, offsets: BTreeMap<TopicPartition, CommittedOffset>) -> OffsetCommit {
-        OffsetCommit {
-            group: self.settings.group.clone(),
+    ///
+    /// # Errors
+    /// It is in no generation. A commit in nobody's name would not be refused by a group that has
+    /// become empty, and set back whoever worked on the partitions since.
+    pub fn commit(
+        &self,
+        offsets: BTreeMap<TopicPartition, CommittedOffset>,
+    ) -> Result<OffsetCommit, ClientError> {
+        let group = self.settings.group.clone();
+        if self.generation == GENERATION_NONE {
+            return Err(ClientError::NotMember { group });
+        }
+        Ok(OffsetCommit {
+            group,
             generation: self.generation,
             member_id: self.member_id.clone(),
             instance_id: self.settings.instance_id.clone(),
             offsets,
+        })
+    }
+
+    /// Whether a commit is still one of the generation that the member is in.
+    ///
+    /// # Errors
+    /// The group went on since, with or without the member.
+    pub fn check_commit(&self, commit: &OffsetCommit) -> Result<(), ClientError> {
+        let same = commit.generation == self.generation && commit.member_id == self.member_id;
+        match same {
+            true => Ok(()),
+            false => Err(ClientError::NotMember {
+                group: commit.group.clone(),
+            }),
         }
     }
 

@@ -190,6 +190,7 @@ impl Membership {
             Reaction::Retry => self.back_off(now, error),
             Reaction::FindCoordinator => {
                 self.coordinator_known = false;
+                self.heartbeat = None;
                 // What the old coordinator knew of the join may be gone.
                 self.stage = Stage::Joining;
                 self.back_off(now, error);
@@ -229,14 +230,25 @@ impl Membership {
         }
     }
 
+    /// The coordinator did not answer a call of the caller's, or says that it is not the one. Told
+    /// again before another one is found, it is the same loss and changes nothing.
+    pub fn coordinator_lost(&mut self, now: Now, error: &ClientError) {
+        let ended = matches!(self.stage, Stage::Ended);
+        if !ended && reaction(error) == Reaction::FindCoordinator {
+            self.member_failed(now, error.clone());
+        }
+    }
+
     /// What a heartbeat or a commit was told concerns the member, whatever it does at the moment.
     fn member_failed(&mut self, now: Now, error: ClientError) {
         match reaction(&error) {
             Reaction::Retry => {}
+            Reaction::FindCoordinator if !self.coordinator_known => {}
             Reaction::FindCoordinator => {
                 self.coordinator_known = false;
-                // A step whose answer will not come is taken again at the next coordinator.
+                // What was sent to it is taken again at the next one, and answered by nobody.
                 self.outstanding = None;
+                self.heartbeat = None;
                 self.back_off(now, error);
             }
             // While the caller gives things up, the join that follows is the answer to it.
