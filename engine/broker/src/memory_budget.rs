@@ -13,6 +13,9 @@ use crate::config::NodeConfig;
 const PROCESS_BYTES: usize = 64 << 20;
 /// A connection that asks nothing: its receive buffer, its tasks, its place in the tables.
 const IDLE_CONNECTION_BYTES: usize = 8 << 10;
+/// A consumer group with a few members or committed offsets (`scripts/chaos/group_load`). One may
+/// have more, up to `group_bytes_max`.
+const GROUP_BYTES: usize = 2 << 10;
 
 /// The bounds in bytes, over all cores.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,6 +28,8 @@ pub struct MemoryBudget {
     pub copies_bytes: usize,
     /// Connections that ask nothing (`connections_max`).
     pub connections_bytes: usize,
+    /// Consumer groups and their committed offsets (`groups_max`).
+    pub groups_bytes: usize,
 }
 
 impl MemoryBudget {
@@ -40,6 +45,7 @@ impl MemoryBudget {
             receive_bytes: (config.receive_buffers_mb << 20) * cores,
             copies_bytes,
             connections_bytes: config.connections_max * IDLE_CONNECTION_BYTES,
+            groups_bytes: config.groups_max * GROUP_BYTES,
         }
     }
 
@@ -51,6 +57,7 @@ impl MemoryBudget {
             + self.receive_bytes
             + self.copies_bytes
             + self.connections_bytes
+            + self.groups_bytes
     }
 }
 
@@ -64,11 +71,15 @@ mod tests {
             ("tail_cache_mb".to_string(), "100".to_string()),
             ("receive_buffers_mb".to_string(), "256".to_string()),
             ("connections_max".to_string(), "1024".to_string()),
+            ("groups_max".to_string(), "2048".to_string()),
         ];
         let config = NodeConfig::load(None, [], &sets).expect("valid");
         let one = MemoryBudget::of(&config, 1);
-        assert_eq!(one.total_bytes(), (64 + 100 + 256 + 8) << 20);
+        assert_eq!(one.total_bytes(), (64 + 100 + 256 + 8 + 4) << 20);
         let four = MemoryBudget::of(&config, 4);
-        assert_eq!(four.total_bytes(), (64 + 4 * (100 + 256 + 64) + 8) << 20);
+        assert_eq!(
+            four.total_bytes(),
+            (64 + 4 * (100 + 256 + 64) + 8 + 4) << 20
+        );
     }
 }

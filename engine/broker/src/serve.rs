@@ -85,6 +85,7 @@ fn describe_memory(config: &NodeConfig, cores: usize) {
         receive_buffers_mb = budget.receive_bytes >> 20,
         copies_mb = budget.copies_bytes >> 20,
         connections_mb = budget.connections_bytes >> 20,
+        groups_mb = budget.groups_bytes >> 20,
         "memory budget"
     );
 }
