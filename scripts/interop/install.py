@@ -132,6 +132,22 @@ def java():
     stamped("java", digest_of(*(path.read_text() for path in sources)), build)
 
 
+def tools():
+    """Kafka's command-line tools and what runs them; their jars come with Apache Kafka's own."""
+    run([HERE / "apache-kafka", "fetch"])
+    project = HERE / "tools"
+    source = project / "ToolDriver.java"
+
+    def build():
+        classes = CACHE / "tools" / "classes"
+        shutil.rmtree(classes, ignore_errors=True)
+        libraries = CACHE / "apache-kafka" / "lib" / "*"
+        run(["javac", "-Xlint:all", "-Werror", "-d", classes, "-cp", libraries, source])
+
+    pom = HERE / "java" / "broker-pom.xml"
+    stamped("tools", digest_of(source.read_text(), pom.read_text()), build)
+
+
 def go(client):
     """One of the two Go programs; they share go.mod and the checks."""
     need("go", "https://go.dev/doc/install")
@@ -175,6 +191,7 @@ INSTALLERS = {
     "franz-go": lambda: go("franz-go"),
     "sarama": lambda: go("sarama"),
     "java-tools": java_tools,
+    "tools": tools,
 }
 
 

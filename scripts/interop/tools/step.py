@@ -1,0 +1,127 @@
+"""What a step is: one call of a tool, or one of the things done between calls.
+
+A command line begins with the tool's name without `kafka-` and `.sh`; words in braces are filled
+in from the side it runs on: {bootstrap}, {dir} (a directory of its own), and what `mark` noted.
+"""
+
+import shlex
+from dataclasses import dataclass, field
+
+# name: (class with main, option that takes the bootstrap address).
+TOOLS = {
+    "topics": ("org.apache.kafka.tools.TopicCommand", "--bootstrap-server"),
+    "console-producer": ("org.apache.kafka.tools.ConsoleProducer", "--bootstrap-server"),
+    "console-consumer": ("org.apache.kafka.tools.consumer.ConsoleConsumer", "--bootstrap-server"),
+    "consumer-groups": (
+        "org.apache.kafka.tools.consumer.group.ConsumerGroupCommand",
+        "--bootstrap-server",
+    ),
+    "groups": ("org.apache.kafka.tools.GroupsCommand", "--bootstrap-server"),
+    "configs": ("kafka.admin.ConfigCommand", "--bootstrap-server"),
+    "get-offsets": ("org.apache.kafka.tools.GetOffsetShell", "--bootstrap-server"),
+    "delete-records": ("org.apache.kafka.tools.DeleteRecordsCommand", "--bootstrap-server"),
+    "log-dirs": ("org.apache.kafka.tools.LogDirsCommand", "--bootstrap-server"),
+    "producer-perf-test": ("org.apache.kafka.tools.ProducerPerformance", "--bootstrap-server"),
+    "consumer-perf-test": ("org.apache.kafka.tools.ConsumerPerformance", "--bootstrap-server"),
+    "verifiable-producer": ("org.apache.kafka.tools.VerifiableProducer", "--bootstrap-server"),
+    "verifiable-consumer": ("org.apache.kafka.tools.VerifiableConsumer", "--bootstrap-server"),
+    "cluster": ("org.apache.kafka.tools.ClusterTool", "--bootstrap-server"),
+    "broker-api-versions": (
+        "org.apache.kafka.tools.BrokerApiVersionsCommand",
+        "--bootstrap-server",
+    ),
+}
+# Registers its hooks with the Runtime, and so needs a JVM that ends; see ToolDriver.java.
+OWN_PROCESS = frozenset({"verifiable-producer"})
+
+DEFAULT_LIMIT_S = 20
+
+
+@dataclass(frozen=True)
+class ByDesign:
+    """Why outputs differ, and all that may: each line of the diff must match the pattern."""
+
+    reason: str
+    pattern: str
+
+
+@dataclass(frozen=True)
+class Step:
+    """A tool is run to its end, and what it printed is compared."""
+
+    name: str
+    command: str
+    # What the tool's exit code must be with Apache Kafka: a step that goes wrong there is itself
+    # at fault. A tool that reads on for ever ends with "timeout", after `limit_s`.
+    code: int | str = 0
+    stdin: str = ""
+    limit_s: float = DEFAULT_LIMIT_S
+    # The tool prints in the order of a hash table: lines are sorted before they are compared.
+    unordered: bool = False
+    # Normalised further, (pattern, replacement), where this step's output must differ.
+    hide: tuple = ()
+    by_design: ByDesign | None = None
+    # For preparation, whose output is of no interest as long as the code is right.
+    silent: bool = False
+
+    def words(self, values):
+        return words_of(self.command, values)
+
+
+@dataclass(frozen=True)
+class Start:
+    """A tool is started beside those that follow, and must print `until` before they do."""
+
+    name: str
+    command: str
+    until: str
+    limit_s: float = DEFAULT_LIMIT_S
+
+    def words(self, values):
+        return words_of(self.command, values)
+
+
+@dataclass(frozen=True)
+class Stop:
+    """SIGTERM for a started tool; then what it printed is compared like a step's output."""
+
+    name: str
+    started: str
+    code: int = 143
+    unordered: bool = False
+    hide: tuple = ()
+    by_design: ByDesign | None = None
+
+
+@dataclass(frozen=True)
+class Mark:
+    """Notes the time as {NAME_ms} and {NAME_datetime}; later records have later timestamps."""
+
+    name: str
+
+
+@dataclass(frozen=True)
+class File:
+    """Writes a file into {dir}."""
+
+    name: str
+    text: str
+
+
+@dataclass(frozen=True)
+class Suite:
+    """Steps in order; they share one pair of brokers with the other suites, but no topic."""
+
+    name: str
+    steps: list = field(default_factory=list)
+
+
+def words_of(command, values):
+    """The class with main, and its arguments."""
+    tool, *rest = [word.format_map(values) for word in shlex.split(command)]
+    main, option = TOOLS[tool]
+    return [main, option, values["bootstrap"], *rest]
+
+
+def tool_of(command):
+    return command.split(maxsplit=1)[0]

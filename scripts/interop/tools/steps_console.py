@@ -1,0 +1,177 @@
+"""kafka-console-producer and kafka-console-consumer."""
+
+from step import Step, Suite
+
+FORMAT = "org.apache.kafka.tools.consumer"
+# Reads until nothing came for that long, which ends with exit code 0.
+IDLE = "--timeout-ms 2000"
+
+PRODUCER = Suite(
+    "console-producer",
+    [
+        Step("topic", "topics --create --topic p-one --partitions 1", silent=True),
+        Step("lines", "console-producer --topic p-one", stdin="one\ntwo\nthree\n"),
+        Step("no lines", "console-producer --topic p-one"),
+        Step("acks=0", "console-producer --topic p-one --request-required-acks 0",
+             stdin="acks-0\n"),
+        Step("acks=1", "console-producer --topic p-one --request-required-acks 1",
+             stdin="acks-1\n"),
+        Step("acks=all", "console-producer --topic p-one --request-required-acks all",
+             stdin="acks-all\n"),
+        Step("one at a time", "console-producer --topic p-one --sync", stdin="s-1\ns-2\n"),
+        *(
+            Step(f"compressed, {codec}", f"console-producer --topic p-one"
+                 f" --compression-codec {codec}", stdin=f"{codec}-1\n{codec}-2\n")
+            for codec in ("none", "gzip", "snappy", "lz4", "zstd")
+        ),
+        Step(
+            "keys",
+            "console-producer --topic p-one --reader-property parse.key=true"
+            " --reader-property key.separator=:",
+            stdin="k1:v1\nk2:v2:more\n:empty\n",
+        ),
+        Step(
+            "headers, key and null marker",
+            "console-producer --topic p-one --reader-property parse.key=true"
+            " --reader-property parse.headers=true --reader-property null.marker=NULL",
+            stdin="h1:a,h2:b\tkey\tvalue\nh1:NULL\tNULL\tNULL\nNULL\tkey\tvalue\n",
+        ),
+        Step(
+            "no separator in a line",
+            "console-producer --topic p-one --reader-property parse.key=true",
+            stdin="nothing\n",
+            code=1,
+        ),
+        Step(
+            "no separator, ignored",
+            "console-producer --topic p-one --reader-property parse.key=true"
+            " --reader-property ignore.error=true",
+            stdin="nothing\n",
+        ),
+        Step("not idempotent", "console-producer --topic p-one"
+             " --command-property enable.idempotence=false", stdin="plain\n"),
+        Step("too large for the producer", "console-producer --topic p-one"
+             " --command-property max.request.size=100", stdin="x" * 200 + "\n"),
+        Step("topic of small records", "topics --create --topic p-small"
+             " --config max.message.bytes=100", silent=True),
+        Step("too large for the topic", "console-producer --topic p-small",
+             stdin="x" * 200 + "\n"),
+        Step("too large for the topic, one at a time", "console-producer --topic p-small --sync",
+             stdin="x" * 200 + "\n", code=1),
+        Step("topic that wants timestamps", "topics --create --topic p-late"
+             " --config message.timestamp.before.max.ms=1", silent=True),
+        Step("bad topic name", "console-producer --topic 'no/good' --max-block-ms 3000",
+             stdin="lost\n"),
+        Step("topic made by asking", "console-producer --topic p-made", stdin="first\n",
+             # The client warns of each answer until the topic is there.
+             hide=((r"^WARN .*p-made.*\n", ""),)),
+        Step("topic made by asking, described", "topics --describe --topic p-made"),
+        Step("no broker", "console-producer --topic p-one --max-block-ms 1000"
+             " --command-property bootstrap.servers=127.0.0.1:1", stdin="lost\n",
+             hide=((r"^WARN .*NetworkClient.*\n", ""),)),
+        Step(
+            "all that arrived",
+            f"console-consumer --topic p-one --from-beginning {IDLE}"
+            " --formatter-property print.key=true --formatter-property print.headers=true"
+            " --formatter-property print.offset=true --formatter-property print.partition=true",
+        ),
+        Step("what arrived of small records",
+             f"console-consumer --topic p-small --from-beginning {IDLE}"
+             " --formatter-property print.offset=true"),
+    ],
+)
+
+
+def reads(name, options, records=None, **more):
+    """A step that reads c-one, three partitions: so many records, or until no more come."""
+    end = f"--max-messages {records} --timeout-ms 15000" if records else IDLE
+    return Step(name, f"console-consumer --topic c-one {end} {options}", **more)
+
+
+def shows(*properties):
+    return " ".join(f"--formatter-property {word}" for word in properties)
+
+
+CONSUMER = Suite(
+    "console-consumer",
+    [
+        Step("topic", "topics --create --topic c-one --partitions 3", silent=True),
+        Step(
+            "fill",
+            "console-producer --topic c-one --reader-property parse.key=true"
+            " --reader-property key.separator=:",
+            stdin="".join(f"key-{n}:value-{n}\n" for n in range(20)),
+            silent=True,
+        ),
+        reads("from the beginning", "--from-beginning", unordered=True),
+        reads("a partition", "--partition 0 --offset earliest"),
+        reads("a partition by offset", "--partition 1 --offset 2"),
+        reads("a partition's end", "--partition 2 --offset latest"),
+        reads("a partition, some", "--partition 0 --offset 1", records=2),
+        reads("beyond the end", "--partition 0 --offset 1000"),
+        reads("beyond the end, no reset", "--partition 0 --offset 1000"
+              " --command-property auto.offset.reset=none"),
+        reads("unknown partition", "--partition 9 --offset earliest"),
+        reads("offset without partition", "--offset 3", code=1),
+        reads("bad offset", "--partition 0 --offset soon", code=1),
+        Step("no topic", "console-consumer --from-beginning", code=1),
+        Step("bad topic name", "console-consumer --topic 'no/good' --timeout-ms 3000"),
+        Step("unknown topic, not made", "console-consumer --topic c-unknown --timeout-ms 3000"
+             " --command-property allow.auto.create.topics=false"),
+        Step("topics by pattern", f"console-consumer --include 'c-o.*' --from-beginning {IDLE}",
+             unordered=True),
+        reads("read committed", "--from-beginning --isolation-level read_committed", records=20,
+              unordered=True),
+        reads(
+            "every property",
+            "--partition 0 --offset earliest "
+            + shows(
+                "print.timestamp=true", "print.key=true", "print.offset=true",
+                "print.epoch=true", "print.partition=true", "print.headers=true",
+                "key.separator=|",
+            ),
+            records=6,
+        ),
+        reads("keys, no values", "--partition 0 --offset earliest "
+              + shows("print.key=true", "print.value=false"), records=6),
+        reads("line separator", "--partition 0 --offset earliest "
+              + shows("line.separator=;"), records=6),
+        reads("a deserializer that fails", "--partition 0 --offset earliest --value-deserializer"
+              " org.apache.kafka.common.serialization.LongDeserializer", code=1),
+        reads("a deserializer that fails, skipped", "--partition 0 --offset earliest"
+              " --skip-message-on-error --value-deserializer"
+              " org.apache.kafka.common.serialization.LongDeserializer"),
+        reads("lifecycle events", "--from-beginning --enable-systest-events", unordered=True),
+        reads("logging formatter", f"--partition 0 --offset earliest"
+              f" --formatter {FORMAT}.LoggingMessageFormatter"),
+        reads("no formatter", f"--partition 0 --offset earliest"
+              f" --formatter {FORMAT}.NoOpMessageFormatter"),
+        reads("with a group, some", "--group c-group --from-beginning", records=7,
+              hide=((r"^value-\d+$", "value"),)),
+        reads("with a group, the rest", "--group c-group --from-beginning",
+              hide=((r"^value-\d+$", "value"),)),
+        reads("with a group, nothing left", "--group c-group --from-beginning"),
+        reads("two groups", "--group c-group --command-property group.id=other", code=1),
+        reads("static member", "--group c-static --from-beginning"
+              " --command-property group.instance.id=one", records=20, unordered=True),
+        reads("cooperative", "--group c-cooperative --from-beginning --command-property"
+              " partition.assignment.strategy="
+              "org.apache.kafka.clients.consumer.CooperativeStickyAssignor", records=20, unordered=True),
+        reads("no group, no commits", "--group c-manual --from-beginning"
+              " --command-property enable.auto.commit=false", records=20, unordered=True),
+        reads("no group, no commits, again", "--group c-manual --from-beginning"
+              " --command-property enable.auto.commit=false", records=20, unordered=True),
+        reads("bad session timeout", "--group c-session --command-property"
+              " session.timeout.ms=100 --command-property heartbeat.interval.ms=30"),
+        reads("empty group id", "--group ''"),
+        reads("the new protocol", "--group c-new --from-beginning"
+              " --command-property group.protocol=consumer", records=20, unordered=True),
+        Step("offsets of a known group", f"console-consumer --topic __consumer_offsets {IDLE}"
+             f" --from-beginning --formatter {FORMAT}.OffsetsMessageFormatter", unordered=True),
+        Step("groups' metadata", f"console-consumer --topic __consumer_offsets {IDLE}"
+             f" --from-beginning --formatter {FORMAT}.GroupMetadataMessageFormatter",
+             unordered=True),
+    ],
+)
+
+SUITES = (PRODUCER, CONSUMER)
