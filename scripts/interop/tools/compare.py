@@ -7,6 +7,8 @@ stands in a line is still compared. Runs of blanks count as one: columns are as 
 import difflib
 import re
 
+from step import Order
+
 UUID = r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}"
 
 # In this order. Addresses and directories are replaced before, being known.
@@ -20,6 +22,7 @@ PATTERNS = (
     (r"(?<![\d.])1[7-9]\d{11}(?!\d)", "TIME"),
     (r"[ \t]+", " "),
     (r" $", ""),
+    (r"\bconsole-consumer-\d{1,5}\b", "console-consumer-N"),
     (r"correlation id \d+", "correlation id N"),
     # Frames of a stack trace that only say by which way main was called.
     (r"^\s*at (java\.base/|ToolDriver).*\n", ""),
@@ -45,7 +48,9 @@ def normalise(text, side, step):
     # A client logs a warning as often as it tries again, which is a matter of time.
     warnings = sorted({line for line in lines if line.startswith(("WARN ", "ERROR "))})
     others = [line for line in lines if not line.startswith(("WARN ", "ERROR "))]
-    return (sorted(others) if step.unordered else others) + warnings
+    if step.order is Order.SET:
+        others = set(others)
+    return (others if step.order is Order.KEPT else sorted(others)) + warnings
 
 
 def listing(result, side, step):

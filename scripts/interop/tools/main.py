@@ -7,6 +7,7 @@ import argparse
 import contextlib
 import json
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -36,7 +37,7 @@ SUITES = (
     *steps_perf.SUITES,
 )
 # As Apache Kafka is configured by `apache-kafka`.
-HIGHWATER_OPTIONS = ("--node-id", "1")
+HIGHWATER_OPTIONS = ("--node-id", "1", "--set", "group_initial_rebalance_delay_ms=0")
 
 
 def options():
@@ -105,6 +106,15 @@ class Report:
         return 1 if counts["differs"] or counts["broken"] or not counts["same"] else 0
 
 
+def free_pair():
+    """A free port whose successor, the controller's, is free too."""
+    while True:
+        port = broker.free_port()
+        with socket.socket() as probe, contextlib.suppress(OSError, OverflowError):
+            probe.bind(("127.0.0.1", port + 1))
+            return port
+
+
 @contextlib.contextmanager
 def apache_kafka(chosen):
     """Yields its address; starts it, unless one was named, and stops it."""
@@ -113,7 +123,7 @@ def apache_kafka(chosen):
         return
     if subprocess.run([APACHE_KAFKA, "status"]).returncode == 0:
         sys.exit(f"one runs already: stop it ({APACHE_KAFKA} stop), or name it with --kafka")
-    port = broker.free_port()
+    port = free_pair()
     try:
         subprocess.run([APACHE_KAFKA, "start", str(port)], check=True, stdout=sys.stderr)
         yield f"127.0.0.1:{port}"

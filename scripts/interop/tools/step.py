@@ -4,6 +4,7 @@ A command line begins with the tool's name without `kafka-` and `.sh`; words in 
 in from the side it runs on: {bootstrap}, {dir} (a directory of its own), and what `mark` noted.
 """
 
+import enum
 import shlex
 from dataclasses import dataclass, field
 
@@ -31,10 +32,33 @@ TOOLS = {
         "--bootstrap-server",
     ),
 }
+TOOLS.update(
+    {
+        name: (f"org.apache.kafka.tools.{main}", "--bootstrap-server")
+        for name, main in (
+            ("acls", "AclCommand"),
+            ("features", "FeatureCommand"),
+            ("leader-election", "LeaderElectionCommand"),
+            ("metadata-quorum", "MetadataQuorumCommand"),
+            ("reassign-partitions", "reassign.ReassignPartitionsCommand"),
+            ("transactions", "TransactionsCommand"),
+        )
+    }
+)
 # Registers its hooks with the Runtime, and so needs a JVM that ends; see ToolDriver.java.
 OWN_PROCESS = frozenset({"verifiable-producer"})
 
 DEFAULT_LIMIT_S = 20
+
+
+class Order(enum.Enum):
+    """What the order of a tool's lines tells."""
+
+    KEPT = enum.auto()
+    # The order of a hash table, or of partitions that were read at once.
+    SORTED = enum.auto()
+    # Nor does it matter how often a line is printed.
+    SET = enum.auto()
 
 
 @dataclass(frozen=True)
@@ -56,8 +80,7 @@ class Step:
     code: int | str = 0
     stdin: str = ""
     limit_s: float = DEFAULT_LIMIT_S
-    # The tool prints in the order of a hash table: lines are sorted before they are compared.
-    unordered: bool = False
+    order: Order = Order.KEPT
     # Normalised further, (pattern, replacement), where this step's output must differ.
     hide: tuple = ()
     by_design: ByDesign | None = None
@@ -88,7 +111,7 @@ class Stop:
     name: str
     started: str
     code: int = 143
-    unordered: bool = False
+    order: Order = Order.KEPT
     hide: tuple = ()
     by_design: ByDesign | None = None
 
@@ -120,7 +143,7 @@ def words_of(command, values):
     """The class with main, and its arguments."""
     tool, *rest = [word.format_map(values) for word in shlex.split(command)]
     main, option = TOOLS[tool]
-    return [main, option, values["bootstrap"], *rest]
+    return [main, *rest, option, values["bootstrap"]]
 
 
 def tool_of(command):

@@ -1,6 +1,6 @@
 """kafka-topics: create, describe, alter, list, delete, and what goes wrong with each."""
 
-from step import ByDesign, Step, Suite
+from step import ByDesign, Order, Step, Suite
 
 TOPICS = Suite(
     "topics",
@@ -61,8 +61,8 @@ TOPICS = Suite(
         Step("list without internal", "topics --list --exclude-internal"),
         Step("describe", "topics --describe --topic t-one"),
         Step("describe with configuration", "topics --describe --topic t-config"),
-        Step("describe by pattern", "topics --describe --topic 't-.*'", unordered=True),
-        Step("describe all", "topics --describe --exclude-internal", unordered=True),
+        Step("describe by pattern", "topics --describe --topic 't-.*'", order=Order.SORTED),
+        Step("describe all", "topics --describe --exclude-internal", order=Order.SORTED),
         Step("describe one page each", "topics --describe --topic t-one"
              " --partition-size-limit-per-response 1"),
         Step("describe unknown", "topics --describe --topic t-unknown", code=1),
@@ -78,9 +78,9 @@ TOPICS = Suite(
         Step("describe unavailable", "topics --describe --unavailable-partitions"),
         Step("describe under min isr", "topics --describe --under-min-isr-partitions"),
         Step("describe at min isr", "topics --describe --at-min-isr-partitions"
-             " --exclude-internal", unordered=True),
+             " --exclude-internal", order=Order.SORTED),
         Step("describe with overrides", "topics --describe --topics-with-overrides"
-             " --exclude-internal", unordered=True),
+             " --exclude-internal", order=Order.SORTED),
         Step("alter", "topics --alter --topic t-one --partitions 5"),
         Step("alter, described", "topics --describe --topic t-one"),
         Step("alter, assigned", "topics --alter --topic t-default --partitions 2"
