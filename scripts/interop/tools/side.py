@@ -42,7 +42,8 @@ class Side:
     def __init__(self, name, bootstrap, directory):
         self.name = name
         self.directory = directory
-        self.values = {"bootstrap": bootstrap, "dir": str(directory)}
+        port = bootstrap.rpartition(":")[2]
+        self.values = {"bootstrap": bootstrap, "port": port, "dir": str(directory)}
         self.started = {}
         self.driver = None
 

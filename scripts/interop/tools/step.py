@@ -45,6 +45,8 @@ TOOLS.update(
         )
     }
 )
+# Their parsers take the address in front of the subcommand only, others only behind it.
+ADDRESS_FIRST = frozenset({"features", "metadata-quorum", "transactions"})
 # Registers its hooks with the Runtime, and so needs a JVM that ends; see ToolDriver.java.
 OWN_PROCESS = frozenset({"verifiable-producer"})
 
@@ -63,7 +65,10 @@ class Order(enum.Enum):
 
 @dataclass(frozen=True)
 class ByDesign:
-    """Why outputs differ, and all that may: each line of the diff must match the pattern."""
+    """Why outputs differ, and all that may: each line of the diff must match the pattern.
+
+    What `compare.ALLOWANCES` covers need not be in the pattern.
+    """
 
     reason: str
     pattern: str
@@ -143,7 +148,8 @@ def words_of(command, values):
     """The class with main, and its arguments."""
     tool, *rest = [word.format_map(values) for word in shlex.split(command)]
     main, option = TOOLS[tool]
-    return [main, *rest, option, values["bootstrap"]]
+    address = [option, values["bootstrap"]]
+    return [main, *address, *rest] if tool in ADDRESS_FIRST else [main, *rest, *address]
 
 
 def tool_of(command):
