@@ -37,6 +37,7 @@ TOOLS.update(
         name: (f"org.apache.kafka.tools.{main}", "--bootstrap-server")
         for name, main in (
             ("acls", "AclCommand"),
+            ("e2e-latency", "EndToEndLatency"),
             ("features", "FeatureCommand"),
             ("leader-election", "LeaderElectionCommand"),
             ("metadata-quorum", "MetadataQuorumCommand"),

@@ -1,6 +1,6 @@
 """kafka-producer-perf-test, kafka-consumer-perf-test and the verifiable pair of Kafka's own tests."""
 
-from step import File, Order, Step, Suite
+from step import ByDesign, File, Order, Step, Suite
 
 RATES = (r"[\d.]+ (records/sec|MB/sec|ms)", r"N \1")
 
@@ -29,6 +29,9 @@ PRODUCER = Suite(
                  " --command-property max.request.size=2000000"),
         produces("no size", "--num-records 1 --throughput -1", code=1),
         Step("how many", "get-offsets --topic perf-one"),
+        produces("in transactions", "--num-records 10 --record-size 10 --throughput -1"
+                 " --transactional-id perf-tx", by_design=ByDesign(
+                     "there are no transactions", "")),
     ],
 )
 
@@ -87,4 +90,15 @@ VERIFIABLE = Suite(
     ],
 )
 
-SUITES = (PRODUCER, CONSUMER, VERIFIABLE)
+LATENCY = Suite(
+    "e2e-latency",
+    [
+        Step("topic", "topics --create --topic e2e-one --partitions 1", silent=True),
+        Step("one at a time", "e2e-latency --topic e2e-one --num-records 200 --producer-acks 1"
+             " --record-size 10", hide=((r"\d+(\.\d+)?", "N"),)),
+        Step("acks=all", "e2e-latency --topic e2e-one --num-records 50 --producer-acks all"
+             " --record-size 10", hide=((r"\d+(\.\d+)?", "N"),)),
+    ],
+)
+
+SUITES = (PRODUCER, CONSUMER, LATENCY, VERIFIABLE)
