@@ -23,7 +23,8 @@ PATTERNS = (
     (r"[ \t]+", " "),
     (r" $", ""),
     (r"\b(console|perf)-consumer-\d{1,5}\b", r"\1-consumer-N"),
-    (r"(tries|nextAllowedTryMs|deadlineMs)=-?(\d+|TIME)", r"\1=N"),
+    # A client out of time says what it was about to do.
+    (r"(TimeoutException): .*(Call: |Call\(callName=)(\w+).*", r"\1: \3"),
     (r"correlation id \d+", "correlation id N"),
     # Frames of a stack trace that only say by which way main was called.
     (r"^\s*at (java\.base/|ToolDriver).*\n", ""),

@@ -36,6 +36,8 @@ SUITES = (
     *steps_data.SUITES,
     *steps_perf.SUITES,
 )
+# Apache Kafka's controller answers before its broker has applied a change.
+SETTLE_S = 0.2
 # As Apache Kafka is configured by `apache-kafka`.
 HIGHWATER_OPTIONS = ("--node-id", "1", "--set", "group_initial_rebalance_delay_ms=0")
 
@@ -134,7 +136,9 @@ def apache_kafka(chosen):
 def run_suite(suite, sides, report, show):
     with ThreadPoolExecutor(len(sides)) as pool:
         for step in suite.steps:
-            results = list(pool.map(lambda side: side.do(step), sides))  # noqa: B023
+            results = list(pool.map(lambda side, step=step: side.do(step), sides))
+            if isinstance(step, Step) and step.changes():
+                time.sleep(SETTLE_S)
             if isinstance(step, (Mark, File)):
                 continue
             if isinstance(step, Start):

@@ -96,6 +96,10 @@ class Step:
     def words(self, values):
         return words_of(self.command, values)
 
+    def changes(self):
+        """Whether it changes metadata."""
+        return any(f" --{verb} " in self.command for verb in ("create", "alter", "delete"))
+
 
 @dataclass(frozen=True)
 class Start:
