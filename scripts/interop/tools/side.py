@@ -1,6 +1,7 @@
 """One of the two sides: a broker's address, and the JVMs that run tools against it."""
 
 import json
+import re
 import signal
 import subprocess
 import tempfile
@@ -75,9 +76,14 @@ class Side:
         if isinstance(step, Stop):
             return self.stop(step)
         main, *arguments = step.words(self.values)
-        if tool_of(step.command) in OWN_PROCESS:
-            return self.in_own_process(main, arguments, step)
-        return self.in_driver(main, arguments, step)
+        own = tool_of(step.command) in OWN_PROCESS
+        run = self.in_own_process if own else self.in_driver
+        result = run(main, arguments, step)
+        if step.capture is not None:
+            name, pattern = step.capture
+            found = re.search(pattern, result.out)
+            self.values[name] = found.group(1) if found else f"no-{name}"
+        return result
 
     def mark(self, step):
         # Records on both sides of it have other milliseconds.

@@ -90,6 +90,8 @@ class Step:
     # Normalised further, (pattern, replacement), where this step's output must differ.
     hide: tuple = ()
     by_design: ByDesign | None = None
+    # (NAME, pattern): its group in standard output is {NAME} for later steps.
+    capture: tuple | None = None
     # For preparation, whose output is of no interest as long as the code is right.
     silent: bool = False
 

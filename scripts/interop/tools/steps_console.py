@@ -58,8 +58,16 @@ PRODUCER = Suite(
              stdin="x" * 200 + "\n"),
         Step("too large for the topic, one at a time", "console-producer --topic p-small --sync",
              stdin="x" * 200 + "\n", code=1),
-        Step("topic that wants timestamps", "topics --create --topic p-late"
-             " --config message.timestamp.before.max.ms=1", silent=True),
+        Step("internal topic", "console-producer --topic __consumer_offsets"
+             " --command-property delivery.timeout.ms=3000 --command-property"
+             " request.timeout.ms=1000", stdin="never\n"),
+        Step("topic of append times", "topics --create --topic p-append"
+             " --config message.timestamp.type=LogAppendTime", silent=True),
+        Step("append times", "console-producer --topic p-append --compression-codec lz4",
+             stdin="a\nb\nc\n"),
+        Step("append times, read", "console-consumer --topic p-append --from-beginning"
+             " --max-messages 3 --timeout-ms 15000 --formatter-property print.timestamp=true"),
+        Step("append times, the latest", "get-offsets --topic p-append --time -3"),
         Step("bad topic name", "console-producer --topic 'no/good' --max-block-ms 3000",
              stdin="lost\n"),
         Step("topic made by asking", "console-producer --topic p-made", stdin="first\n",
@@ -136,6 +144,11 @@ CONSUMER = Suite(
         Step("bad topic name", "console-consumer --topic 'no/good' --timeout-ms 3000"),
         Step("unknown topic, not made", "console-consumer --topic c-unknown --timeout-ms 3000"
              " --command-property allow.auto.create.topics=false"),
+        Step("unknown topic's partition", "console-consumer --topic c-unknown --partition 0"
+             " --offset earliest --timeout-ms 2000 --command-property"
+             " allow.auto.create.topics=false"),
+        Step("two topics by pattern", f"console-consumer --include 'c-one|p-append'"
+             f" --from-beginning {IDLE}", order=Order.SORTED),
         Step("topics by pattern", f"console-consumer --include 'c-o.*' --from-beginning {IDLE}",
              order=Order.SORTED),
         reads("read committed", "--from-beginning --isolation-level read_committed", records=20,

@@ -98,6 +98,25 @@ LIVE = (
          hide=((r'^.*"(records_consumed|offsets_committed)".*\n', ""),)),
 )
 
+GONE = (
+    # Static members do not leave when they end: they are missed after their session.
+    group("static, describe members", "--describe --group g-live --members", order=Order.SORTED),
+    group("static, describe state", "--describe --group g-live --state"),
+    group("static, delete", "--delete --group g-live"),
+    Step("topic", "topics --create --topic g-gone", silent=True),
+    Step("fill", "console-producer --topic g-gone", stdin="a\nb\n", silent=True),
+    Step("read", "console-consumer --topic g-gone --group g-orphan --from-beginning"
+         " --max-messages 2 --timeout-ms 15000", silent=True),
+    group("topic there", "--describe --group g-orphan"),
+    Step("delete its topic", "topics --delete --topic g-gone", silent=True),
+    group("topic gone", "--describe --group g-orphan"),
+    group("topic gone, state", "--describe --group g-orphan --state"),
+    Step("topic", "topics --create --topic g-gone", silent=True),
+    group("topic made again", "--describe --group g-orphan"),
+    group("topic made again, reset", "--reset-offsets --group g-orphan --topic g-gone"
+          " --to-latest --execute"),
+)
+
 RESET = "--reset-offsets --group g-group"
 
 
@@ -170,7 +189,7 @@ DELETIONS = (
     group("bad regex", "--validate-regex 'g-('"),
 )
 
-GROUPS = Suite("consumer-groups", [*TOPICS, *LISTS, *DESCRIPTIONS, *LIVE, *RESETS, *DELETIONS])
+GROUPS = Suite("consumer-groups", [*TOPICS, *LISTS, *DESCRIPTIONS, *LIVE, *GONE, *RESETS, *DELETIONS])
 
 ALL_GROUPS = Suite(
     "groups",

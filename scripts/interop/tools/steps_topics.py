@@ -36,6 +36,11 @@ TOPICS = Suite(
             "topics --create --topic t-three --replication-factor 3",
             code=1,
         ),
+        Step("create, no replicas", "topics --create --topic t-bad --replication-factor 0", code=1),
+        Step("create, reserved name", "topics --create --topic __cluster_metadata", code=1),
+        Step("create, a dot", "topics --create --topic .", code=1),
+        Step("create, no name", "topics --create --topic ''", code=1),
+        Step("create, far too many", "topics --create --topic t-bad --partitions 200000", code=1),
         Step(
             "create, unknown configuration",
             "topics --create --topic t-bad --config no.such.key=1",
@@ -60,6 +65,9 @@ TOPICS = Suite(
         Step("list by pattern", "topics --list --topic 't-(one|default)'"),
         Step("list without internal", "topics --list --exclude-internal"),
         Step("describe", "topics --describe --topic t-one"),
+        Step("describe for its id", "topics --describe --topic t-one", silent=True,
+             capture=("topic_id", r"TopicId: (\S+)")),
+        Step("describe by id", "topics --describe --topic-id {topic_id}"),
         Step("describe with configuration", "topics --describe --topic t-config"),
         Step("describe by pattern", "topics --describe --topic 't-.*'", order=Order.SORTED),
         Step("describe all", "topics --describe --exclude-internal", order=Order.SORTED),
@@ -85,6 +93,10 @@ TOPICS = Suite(
         Step("alter, described", "topics --describe --topic t-one"),
         Step("alter, assigned", "topics --alter --topic t-default --partitions 2"
              " --replica-assignment 1,1"),
+        Step("alter, assigned too little", "topics --alter --topic t-default --partitions 4"
+             " --replica-assignment 1,1", code=1),
+        Step("alter, assigned to an unknown broker", "topics --alter --topic t-default"
+             " --partitions 3 --replica-assignment 1,1,7", code=1),
         Step("alter to as many", "topics --alter --topic t-one --partitions 5", code=1),
         Step("alter to fewer", "topics --alter --topic t-one --partitions 2", code=1),
         Step("alter unknown", "topics --alter --topic t-unknown --partitions 2", code=1),
@@ -99,6 +111,16 @@ TOPICS = Suite(
         Step("list after deletion", "topics --list --exclude-internal"),
         Step("create again", "topics --create --topic t-one --partitions 1"),
         Step("describe again", "topics --describe --topic t-one"),
+        Step("create with two in sync", "topics --create --topic t-sync"
+             " --config min.insync.replicas=2"),
+        Step("describe under min isr, one", "topics --describe --under-min-isr-partitions"),
+        Step("produce to too few", "console-producer --topic t-sync --command-property"
+             " delivery.timeout.ms=2000 --command-property request.timeout.ms=1000"
+             " --command-property linger.ms=0", stdin="lost\n"),
+        Step("produce to too few, acks=1", "console-producer --topic t-sync"
+             " --request-required-acks 1", stdin="kept\n"),
+        Step("read from too few", "console-consumer --topic t-sync --partition 0"
+             " --offset earliest --max-messages 1 --timeout-ms 15000"),
         Step("clean up", "topics --delete --topic 't[-.].*'"),
         Step("list nothing", "topics --list --exclude-internal"),
     ],
