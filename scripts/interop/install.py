@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Installs the clients under test, only what is missing, into one cache directory.
 
-    install.py kcat confluent rdkafka java franz-go sarama
+    install.py kcat confluent rdkafka java franz-go sarama tools
 
 Debian packages come by apt-get (as root or through sudo), confluent-kafka into a virtual
 environment, the Java program and kafka-clients by Maven, the Go and Rust programs by their own

@@ -23,11 +23,14 @@ PATTERNS = (
     (r"[ \t]+", " "),
     (r" $", ""),
     (r"\b(console|perf)-consumer-\d{1,5}\b", r"\1-consumer-N"),
+    # A client asks again for a topic that was made just now; how often is a matter of time.
+    (r"^WARN .* reported a recoverable issue .*=(UNKNOWN_TOPIC_OR_P|LEADER_NOT_AV).*\n?", ""),
     # A client out of time says what it was about to do.
     (r"(TimeoutException): .*(Call: |Call\(callName=)(\w+).*", r"\1: \3"),
     (r"correlation id \d+", "correlation id N"),
     # Frames of a stack trace that only say by which way main was called.
-    (r"^\s*at (java\.base/|ToolDriver).*\n", ""),
+    (r"^\s*at (java\.base/|jdk\.internal|ToolDriver).*\n", ""),
+    (r"\badminclient-\d+", "adminclient-N"),
     (r"^\s*\.\.\. \d+ more\n", ""),
 )
 

@@ -66,16 +66,17 @@ DESCRIPTIONS = (
 )
 
 
-def member(number, more=""):
+def member(number, until):
     return Start(
         f"member {number}",
-        f"verifiable-consumer --group-id g-live --topic g-one --group-instance-id m{number} {more}",
-        until="partitions_assigned",
+        f"verifiable-consumer --group-id g-live --topic g-one --group-instance-id m{number}",
+        until=until,
     )
 
 
 LIVE = (
-    member(1),
+    # The committed offsets are in what is described next.
+    member(1, "offsets_committed"),
     group("live, describe", "--describe --group g-live"),
     group("live, describe state", "--describe --group g-live --state"),
     group("live, describe state, verbose", "--describe --group g-live --state --verbose"),
@@ -87,7 +88,7 @@ LIVE = (
     group("live, reset", "--reset-offsets --group g-live --all-topics --to-earliest --execute"),
     group("live, delete offsets", "--delete-offsets --group g-live --topic g-one"),
     group("live, delete other offsets", "--delete-offsets --group g-live --topic g-two"),
-    member(2),
+    member(2, "partitions_assigned"),
     group("two live, describe members", "--describe --group g-live --members --verbose",
           order=Order.SORTED),
     group("two live, describe state", "--describe --group g-live --state"),
