@@ -102,7 +102,9 @@ class Report:
             self.say(f"{name:<20} " + " ".join(f"{rows.count(s):>9}" for s in statuses))
         counts = {status: self.count(status) for status in statuses}
         if self.as_json:
-            print(json.dumps({"steps": self.rows, **counts, "seconds": round(seconds, 1)}, indent=1))
+            print(
+                json.dumps({"steps": self.rows, **counts, "seconds": round(seconds, 1)}, indent=1)
+            )
         self.say(f"{seconds:.0f} s")
         self.say("kafka-tools: " + ", ".join(f"{n} {status}" for status, n in counts.items()))
         return 1 if counts["differs"] or counts["broken"] or not counts["same"] else 0

@@ -8,44 +8,32 @@ import enum
 import shlex
 from dataclasses import dataclass, field
 
-# name: (class with main, option that takes the bootstrap address).
+TOOLS_PACKAGE = "org.apache.kafka.tools"
+# name: the class with main.
 TOOLS = {
-    "topics": ("org.apache.kafka.tools.TopicCommand", "--bootstrap-server"),
-    "console-producer": ("org.apache.kafka.tools.ConsoleProducer", "--bootstrap-server"),
-    "console-consumer": ("org.apache.kafka.tools.consumer.ConsoleConsumer", "--bootstrap-server"),
-    "consumer-groups": (
-        "org.apache.kafka.tools.consumer.group.ConsumerGroupCommand",
-        "--bootstrap-server",
-    ),
-    "groups": ("org.apache.kafka.tools.GroupsCommand", "--bootstrap-server"),
-    "configs": ("kafka.admin.ConfigCommand", "--bootstrap-server"),
-    "get-offsets": ("org.apache.kafka.tools.GetOffsetShell", "--bootstrap-server"),
-    "delete-records": ("org.apache.kafka.tools.DeleteRecordsCommand", "--bootstrap-server"),
-    "log-dirs": ("org.apache.kafka.tools.LogDirsCommand", "--bootstrap-server"),
-    "producer-perf-test": ("org.apache.kafka.tools.ProducerPerformance", "--bootstrap-server"),
-    "consumer-perf-test": ("org.apache.kafka.tools.ConsumerPerformance", "--bootstrap-server"),
-    "verifiable-producer": ("org.apache.kafka.tools.VerifiableProducer", "--bootstrap-server"),
-    "verifiable-consumer": ("org.apache.kafka.tools.VerifiableConsumer", "--bootstrap-server"),
-    "cluster": ("org.apache.kafka.tools.ClusterTool", "--bootstrap-server"),
-    "broker-api-versions": (
-        "org.apache.kafka.tools.BrokerApiVersionsCommand",
-        "--bootstrap-server",
-    ),
+    "acls": f"{TOOLS_PACKAGE}.AclCommand",
+    "broker-api-versions": f"{TOOLS_PACKAGE}.BrokerApiVersionsCommand",
+    "cluster": f"{TOOLS_PACKAGE}.ClusterTool",
+    "configs": "kafka.admin.ConfigCommand",
+    "console-consumer": f"{TOOLS_PACKAGE}.consumer.ConsoleConsumer",
+    "console-producer": f"{TOOLS_PACKAGE}.ConsoleProducer",
+    "consumer-groups": f"{TOOLS_PACKAGE}.consumer.group.ConsumerGroupCommand",
+    "consumer-perf-test": f"{TOOLS_PACKAGE}.ConsumerPerformance",
+    "delete-records": f"{TOOLS_PACKAGE}.DeleteRecordsCommand",
+    "e2e-latency": f"{TOOLS_PACKAGE}.EndToEndLatency",
+    "features": f"{TOOLS_PACKAGE}.FeatureCommand",
+    "get-offsets": f"{TOOLS_PACKAGE}.GetOffsetShell",
+    "groups": f"{TOOLS_PACKAGE}.GroupsCommand",
+    "leader-election": f"{TOOLS_PACKAGE}.LeaderElectionCommand",
+    "log-dirs": f"{TOOLS_PACKAGE}.LogDirsCommand",
+    "metadata-quorum": f"{TOOLS_PACKAGE}.MetadataQuorumCommand",
+    "producer-perf-test": f"{TOOLS_PACKAGE}.ProducerPerformance",
+    "reassign-partitions": f"{TOOLS_PACKAGE}.reassign.ReassignPartitionsCommand",
+    "topics": f"{TOOLS_PACKAGE}.TopicCommand",
+    "transactions": f"{TOOLS_PACKAGE}.TransactionsCommand",
+    "verifiable-consumer": f"{TOOLS_PACKAGE}.VerifiableConsumer",
+    "verifiable-producer": f"{TOOLS_PACKAGE}.VerifiableProducer",
 }
-TOOLS.update(
-    {
-        name: (f"org.apache.kafka.tools.{main}", "--bootstrap-server")
-        for name, main in (
-            ("acls", "AclCommand"),
-            ("e2e-latency", "EndToEndLatency"),
-            ("features", "FeatureCommand"),
-            ("leader-election", "LeaderElectionCommand"),
-            ("metadata-quorum", "MetadataQuorumCommand"),
-            ("reassign-partitions", "reassign.ReassignPartitionsCommand"),
-            ("transactions", "TransactionsCommand"),
-        )
-    }
-)
 # Their parsers take the address in front of the subcommand only, others only behind it.
 ADDRESS_FIRST = frozenset({"features", "metadata-quorum", "transactions"})
 # Registers its hooks with the Runtime, and so needs a JVM that ends; see ToolDriver.java.
@@ -154,8 +142,8 @@ class Suite:
 def words_of(command, values):
     """The class with main, and its arguments."""
     tool, *rest = [word.format_map(values) for word in shlex.split(command)]
-    main, option = TOOLS[tool]
-    address = [option, values["bootstrap"]]
+    main = TOOLS[tool]
+    address = ["--bootstrap-server", values["bootstrap"]]
     return [main, *address, *rest] if tool in ADDRESS_FIRST else [main, *rest, *address]
 
 

@@ -28,8 +28,10 @@ TOPICS = (
     configs("topic, describe unknown", "--describe --topic cfg-unknown"),
     configs("topics, describe", "--describe --entity-type topics", order=Order.SORTED),
     configs("topic, alter", f"--alter {TOPIC} --add-config max.message.bytes=2000000"),
-    configs("topic, alter two", f"--alter {TOPIC}"
-            " --add-config segment.bytes=1048576,retention.bytes=10485760"),
+    configs(
+        "topic, alter two",
+        f"--alter {TOPIC} --add-config segment.bytes=1048576,retention.bytes=10485760",
+    ),
     configs("topic, altered", f"--describe {TOPIC}"),
     configs("topic, alter again", f"--alter {TOPIC} --add-config retention.ms=7200000"),
     configs("topic, alter to the default", f"--alter {TOPIC} --add-config segment.ms=604800000"),
@@ -39,26 +41,34 @@ TOPICS = (
     configs("topic, delete", f"--alter {TOPIC} --delete-config max.message.bytes"),
     configs("topic, delete what is not set", f"--alter {TOPIC} --delete-config flush.ms", code=1),
     configs("topic, delete unknown", f"--alter {TOPIC} --delete-config no.such.key", code=1),
-    configs("topic, add and delete", f"--alter {TOPIC} --add-config flush.messages=10"
-            " --delete-config retention.ms"),
+    configs(
+        "topic, add and delete",
+        f"--alter {TOPIC} --add-config flush.messages=10 --delete-config retention.ms",
+    ),
     configs("topic, deleted", f"--describe {TOPIC}"),
     configs("topic, bad value", f"--alter {TOPIC} --add-config retention.ms=soon", code=1),
     configs("topic, value out of range", f"--alter {TOPIC} --add-config retention.ms=-2", code=1),
-    configs("topic, bad word", f"--alter {TOPIC} --add-config message.timestamp.type=Never",
-            code=1),
+    configs(
+        "topic, bad word", f"--alter {TOPIC} --add-config message.timestamp.type=Never", code=1
+    ),
     configs("topic, bad boolean", f"--alter {TOPIC} --add-config preallocate=maybe", code=1),
     configs("topic, unknown key", f"--alter {TOPIC} --add-config no.such.key=1", code=1),
-    configs("topic, one of two is bad", f"--alter {TOPIC}"
-            " --add-config retention.ms=1000,segment.ms=never", code=1),
+    configs(
+        "topic, one of two is bad",
+        f"--alter {TOPIC} --add-config retention.ms=1000,segment.ms=never",
+        code=1,
+    ),
     configs("topic, none of the two", f"--describe {TOPIC}"),
-    configs("topic, unknown topic", "--alter --topic cfg-unknown --add-config retention.ms=1",
-            code=1),
+    configs(
+        "topic, unknown topic", "--alter --topic cfg-unknown --add-config retention.ms=1", code=1
+    ),
     File("topic.properties", "retention.ms=1234567\nmin.insync.replicas=1\n"),
     configs("topic, from a file", f"--alter {TOPIC} --add-config-file {{dir}}/topic.properties"),
     configs("topic, from a file, described", f"--describe {TOPIC}"),
     configs("topic, seen by topics", "--describe --topic cfg-one"),
-    configs("topic, compact", f"--alter {TOPIC} --add-config cleanup.policy=compact",
-            by_design=COMPACT),
+    configs(
+        "topic, compact", f"--alter {TOPIC} --add-config cleanup.policy=compact", by_design=COMPACT
+    ),
 )
 
 BROKER = "--entity-type brokers --entity-name 1"
@@ -73,22 +83,35 @@ BROKERS = (
     configs("broker default, alter", f"--alter {DEFAULT} --add-config log.segment.bytes=10485760"),
     configs("broker default, altered", f"--describe {DEFAULT}"),
     configs("broker and default, described", f"--describe {BROKER}"),
-    Step("broker default, seen by a topic", "configs --describe --all --topic cfg-two",
-         hide=((r"^(?! (segment.bytes|retention.ms)=).*\n?", ""),)),
-    configs("broker, two keys", f"--alter {BROKER}"
-            " --add-config message.max.bytes=2000000,log.retention.bytes=10485760"),
+    Step(
+        "broker default, seen by a topic",
+        "configs --describe --all --topic cfg-two",
+        hide=((r"^(?! (segment.bytes|retention.ms)=).*\n?", ""),),
+    ),
+    configs(
+        "broker, two keys",
+        f"--alter {BROKER} --add-config message.max.bytes=2000000,log.retention.bytes=10485760",
+    ),
     configs("broker, two keys, described", f"--describe {BROKER}"),
-    configs("broker, delete", f"--alter {BROKER}"
-            " --delete-config log.retention.ms,message.max.bytes,log.retention.bytes"),
+    configs(
+        "broker, delete",
+        f"--alter {BROKER} --delete-config log.retention.ms,message.max.bytes,log.retention.bytes",
+    ),
     configs("broker default, delete", f"--alter {DEFAULT} --delete-config log.segment.bytes"),
     configs("broker, deleted", f"--describe {BROKER}"),
     configs("broker default, deleted", f"--describe {DEFAULT}"),
-    configs("broker, delete what is not set", f"--alter {BROKER}"
-            " --delete-config log.retention.ms", code=1),
+    configs(
+        "broker, delete what is not set",
+        f"--alter {BROKER} --delete-config log.retention.ms",
+        code=1,
+    ),
     configs("broker, bad value", f"--alter {BROKER} --add-config log.retention.ms=soon", code=1),
     configs("broker, read-only key", f"--alter {BROKER} --add-config broker.id=7", code=1),
-    configs("broker default, only for one", f"--alter {DEFAULT}"
-            " --add-config listeners=PLAINTEXT://:1", code=1),
+    configs(
+        "broker default, only for one",
+        f"--alter {DEFAULT} --add-config listeners=PLAINTEXT://:1",
+        code=1,
+    ),
     configs("broker, unknown key", f"--alter {BROKER} --add-config no.such.key=1"),
     configs("broker, unknown key, delete", f"--alter {BROKER} --delete-config no.such.key"),
     configs("broker, unknown broker", "--describe --broker 7"),
@@ -96,25 +119,37 @@ BROKERS = (
 )
 
 OTHERS = (
-    configs("broker logger, describe", "--describe --broker-logger 1", order=Order.SORTED,
-            by_design=NO_LOGGERS),
-    configs("broker logger, alter", "--alter --broker-logger 1"
-            " --add-config kafka.server.KafkaApis=DEBUG", by_design=NO_LOGGERS),
-    configs("users, describe", "--describe --entity-type users",
-            by_design=NO_QUOTAS),
-    configs("clients, describe", "--describe --entity-type clients",
-            by_design=NO_QUOTAS),
-    configs("client, alter", "--alter --client c --add-config producer_byte_rate=1000000",
-            by_design=NO_QUOTAS),
-    configs("client, delete", "--alter --client c --delete-config producer_byte_rate",
-            by_design=NO_QUOTAS),
-    configs("ips, describe", "--describe --entity-type ips",
-            by_design=NO_QUOTAS),
+    configs(
+        "broker logger, describe",
+        "--describe --broker-logger 1",
+        order=Order.SORTED,
+        by_design=NO_LOGGERS,
+    ),
+    configs(
+        "broker logger, alter",
+        "--alter --broker-logger 1 --add-config kafka.server.KafkaApis=DEBUG",
+        by_design=NO_LOGGERS,
+    ),
+    configs("users, describe", "--describe --entity-type users", by_design=NO_QUOTAS),
+    configs("clients, describe", "--describe --entity-type clients", by_design=NO_QUOTAS),
+    configs(
+        "client, alter",
+        "--alter --client c --add-config producer_byte_rate=1000000",
+        by_design=NO_QUOTAS,
+    ),
+    configs(
+        "client, delete",
+        "--alter --client c --delete-config producer_byte_rate",
+        by_design=NO_QUOTAS,
+    ),
+    configs("ips, describe", "--describe --entity-type ips", by_design=NO_QUOTAS),
     configs("client metrics, describe", "--describe --entity-type client-metrics"),
     configs("group, describe", "--describe --group cfg-group"),
-    configs("group, alter", "--alter --group cfg-group"
-            " --add-config consumer.session.timeout.ms=50000",
-            by_design=NO_GROUP_CONFIGURATION),
+    configs(
+        "group, alter",
+        "--alter --group cfg-group --add-config consumer.session.timeout.ms=50000",
+        by_design=NO_GROUP_CONFIGURATION,
+    ),
 )
 
 USAGE = (

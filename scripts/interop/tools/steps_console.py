@@ -12,16 +12,24 @@ PRODUCER = Suite(
         Step("topic", "topics --create --topic p-one --partitions 1", silent=True),
         Step("lines", "console-producer --topic p-one", stdin="one\ntwo\nthree\n"),
         Step("no lines", "console-producer --topic p-one"),
-        Step("acks=0", "console-producer --topic p-one --request-required-acks 0",
-             stdin="acks-0\n"),
-        Step("acks=1", "console-producer --topic p-one --request-required-acks 1",
-             stdin="acks-1\n"),
-        Step("acks=all", "console-producer --topic p-one --request-required-acks all",
-             stdin="acks-all\n"),
+        Step(
+            "acks=0", "console-producer --topic p-one --request-required-acks 0", stdin="acks-0\n"
+        ),
+        Step(
+            "acks=1", "console-producer --topic p-one --request-required-acks 1", stdin="acks-1\n"
+        ),
+        Step(
+            "acks=all",
+            "console-producer --topic p-one --request-required-acks all",
+            stdin="acks-all\n",
+        ),
         Step("one at a time", "console-producer --topic p-one --sync", stdin="s-1\ns-2\n"),
         *(
-            Step(f"compressed, {codec}", f"console-producer --topic p-one"
-                 f" --compression-codec {codec}", stdin=f"{codec}-1\n{codec}-2\n")
+            Step(
+                f"compressed, {codec}",
+                f"console-producer --topic p-one --compression-codec {codec}",
+                stdin=f"{codec}-1\n{codec}-2\n",
+            )
             for codec in ("none", "gzip", "snappy", "lz4", "zstd")
         ),
         Step(
@@ -48,42 +56,76 @@ PRODUCER = Suite(
             " --reader-property ignore.error=true",
             stdin="nothing\n",
         ),
-        Step("not idempotent", "console-producer --topic p-one"
-             " --command-property enable.idempotence=false", stdin="plain\n"),
-        Step("too large for the producer", "console-producer --topic p-one"
-             " --command-property max.request.size=100", stdin="x" * 200 + "\n"),
-        Step("topic of small records", "topics --create --topic p-small"
-             " --config max.message.bytes=100", silent=True),
-        Step("too large for the topic", "console-producer --topic p-small",
-             stdin="x" * 200 + "\n"),
-        Step("too large for the topic, one at a time", "console-producer --topic p-small --sync",
-             stdin="x" * 200 + "\n", code=1),
-        Step("internal topic", "console-producer --topic __consumer_offsets"
-             " --command-property delivery.timeout.ms=3000 --command-property"
-             " request.timeout.ms=1000", stdin="never\n"),
-        Step("topic of append times", "topics --create --topic p-append"
-             " --config message.timestamp.type=LogAppendTime", silent=True),
-        Step("append times", "console-producer --topic p-append --compression-codec lz4",
-             stdin="a\nb\nc\n"),
-        Step("append times, read", "console-consumer --topic p-append --from-beginning"
-             " --max-messages 3 --timeout-ms 15000 --formatter-property print.timestamp=true"),
+        Step(
+            "not idempotent",
+            "console-producer --topic p-one --command-property enable.idempotence=false",
+            stdin="plain\n",
+        ),
+        Step(
+            "too large for the producer",
+            "console-producer --topic p-one --command-property max.request.size=100",
+            stdin="x" * 200 + "\n",
+        ),
+        Step(
+            "topic of small records",
+            "topics --create --topic p-small --config max.message.bytes=100",
+            silent=True,
+        ),
+        Step("too large for the topic", "console-producer --topic p-small", stdin="x" * 200 + "\n"),
+        Step(
+            "too large for the topic, one at a time",
+            "console-producer --topic p-small --sync",
+            stdin="x" * 200 + "\n",
+            code=1,
+        ),
+        Step(
+            "internal topic",
+            "console-producer --topic __consumer_offsets"
+            " --command-property delivery.timeout.ms=3000 --command-property"
+            " request.timeout.ms=1000",
+            stdin="never\n",
+        ),
+        Step(
+            "topic of append times",
+            "topics --create --topic p-append --config message.timestamp.type=LogAppendTime",
+            silent=True,
+        ),
+        Step(
+            "append times",
+            "console-producer --topic p-append --compression-codec lz4",
+            stdin="a\nb\nc\n",
+        ),
+        Step(
+            "append times, read",
+            "console-consumer --topic p-append --from-beginning"
+            " --max-messages 3 --timeout-ms 15000 --formatter-property print.timestamp=true",
+        ),
         Step("append times, the latest", "get-offsets --topic p-append --time -3"),
-        Step("bad topic name", "console-producer --topic 'no/good' --max-block-ms 3000",
-             stdin="lost\n"),
+        Step(
+            "bad topic name",
+            "console-producer --topic 'no/good' --max-block-ms 3000",
+            stdin="lost\n",
+        ),
         Step("topic made by asking", "console-producer --topic p-made", stdin="first\n"),
         Step("topic made by asking, described", "topics --describe --topic p-made"),
-        Step("no broker", "console-producer --topic p-one --max-block-ms 1000"
-             " --command-property bootstrap.servers=127.0.0.1:1", stdin="lost\n",
-             hide=((r"^WARN .*NetworkClient.*\n", ""),)),
+        Step(
+            "no broker",
+            "console-producer --topic p-one --max-block-ms 1000"
+            " --command-property bootstrap.servers=127.0.0.1:1",
+            stdin="lost\n",
+            hide=((r"^WARN .*NetworkClient.*\n", ""),),
+        ),
         Step(
             "all that arrived",
             f"console-consumer --topic p-one --from-beginning {IDLE}"
             " --formatter-property print.key=true --formatter-property print.headers=true"
             " --formatter-property print.offset=true --formatter-property print.partition=true",
         ),
-        Step("what arrived of small records",
-             f"console-consumer --topic p-small --from-beginning {IDLE}"
-             " --formatter-property print.offset=true"),
+        Step(
+            "what arrived of small records",
+            f"console-consumer --topic p-small --from-beginning {IDLE}"
+            " --formatter-property print.offset=true",
+        ),
     ],
 )
 
@@ -133,78 +175,156 @@ CONSUMER = Suite(
         reads("a partition's end", "--partition 2 --offset latest"),
         reads("a partition, some", "--partition 0 --offset 1", records=2),
         reads("beyond the end", "--partition 0 --offset 1000"),
-        reads("beyond the end, no reset", "--partition 0 --offset 1000"
-              " --command-property auto.offset.reset=none"),
+        reads(
+            "beyond the end, no reset",
+            "--partition 0 --offset 1000 --command-property auto.offset.reset=none",
+        ),
         reads("unknown partition", "--partition 9 --offset earliest"),
         reads("offset without partition", "--offset 3", code=1),
         reads("bad offset", "--partition 0 --offset soon", code=1),
         Step("no topic", "console-consumer --from-beginning", code=1),
         Step("bad topic name", "console-consumer --topic 'no/good' --timeout-ms 3000"),
-        Step("unknown topic, not made", "console-consumer --topic c-unknown --timeout-ms 3000"
-             " --command-property allow.auto.create.topics=false"),
-        Step("unknown topic's partition", "console-consumer --topic c-unknown --partition 0"
-             " --offset earliest --timeout-ms 2000 --command-property"
-             " allow.auto.create.topics=false"),
-        Step("two topics by pattern", f"console-consumer --include 'c-one|p-append'"
-             f" --from-beginning {IDLE}", order=Order.SORTED),
-        Step("topics by pattern", f"console-consumer --include 'c-o.*' --from-beginning {IDLE}",
-             order=Order.SORTED),
-        reads("read committed", "--from-beginning --isolation-level read_committed", records=20,
-              order=Order.SORTED),
+        Step(
+            "unknown topic, not made",
+            "console-consumer --topic c-unknown --timeout-ms 3000"
+            " --command-property allow.auto.create.topics=false",
+        ),
+        Step(
+            "unknown topic's partition",
+            "console-consumer --topic c-unknown --partition 0"
+            " --offset earliest --timeout-ms 2000 --command-property"
+            " allow.auto.create.topics=false",
+        ),
+        Step(
+            "two topics by pattern",
+            f"console-consumer --include 'c-one|p-append' --from-beginning {IDLE}",
+            order=Order.SORTED,
+        ),
+        Step(
+            "topics by pattern",
+            f"console-consumer --include 'c-o.*' --from-beginning {IDLE}",
+            order=Order.SORTED,
+        ),
+        reads(
+            "read committed",
+            "--from-beginning --isolation-level read_committed",
+            records=20,
+            order=Order.SORTED,
+        ),
         reads(
             "every property",
             "--partition 0 --offset earliest "
             + shows(
-                "print.timestamp=true", "print.key=true", "print.offset=true",
-                "print.epoch=true", "print.partition=true", "print.headers=true",
+                "print.timestamp=true",
+                "print.key=true",
+                "print.offset=true",
+                "print.epoch=true",
+                "print.partition=true",
+                "print.headers=true",
                 "key.separator=|",
             ),
             records=6,
         ),
-        reads("keys, no values", "--partition 0 --offset earliest "
-              + shows("print.key=true", "print.value=false"), records=6),
-        reads("line separator", "--partition 0 --offset earliest "
-              + shows("line.separator=;"), records=6),
-        reads("a deserializer that fails", "--partition 0 --offset earliest --value-deserializer"
-              " org.apache.kafka.common.serialization.LongDeserializer", code=1),
-        reads("a deserializer that fails, skipped", "--partition 0 --offset earliest"
-              " --skip-message-on-error --value-deserializer"
-              " org.apache.kafka.common.serialization.LongDeserializer"),
+        reads(
+            "keys, no values",
+            "--partition 0 --offset earliest " + shows("print.key=true", "print.value=false"),
+            records=6,
+        ),
+        reads(
+            "line separator",
+            "--partition 0 --offset earliest " + shows("line.separator=;"),
+            records=6,
+        ),
+        reads(
+            "a deserializer that fails",
+            "--partition 0 --offset earliest --value-deserializer"
+            " org.apache.kafka.common.serialization.LongDeserializer",
+            code=1,
+        ),
+        reads(
+            "a deserializer that fails, skipped",
+            "--partition 0 --offset earliest"
+            " --skip-message-on-error --value-deserializer"
+            " org.apache.kafka.common.serialization.LongDeserializer",
+        ),
         reads("lifecycle events", "--from-beginning --enable-systest-events", order=Order.SORTED),
-        reads("logging formatter", f"--partition 0 --offset earliest"
-              f" --formatter {FORMAT}.LoggingMessageFormatter"),
-        reads("no formatter", f"--partition 0 --offset earliest"
-              f" --formatter {FORMAT}.NoOpMessageFormatter"),
-        reads("with a group, some", "--group c-group --from-beginning", records=7,
-              hide=((r"^value-\d+$", "value"),)),
-        reads("with a group, the rest", "--group c-group --from-beginning",
-              hide=((r"^value-\d+$", "value"),)),
+        reads(
+            "logging formatter",
+            f"--partition 0 --offset earliest --formatter {FORMAT}.LoggingMessageFormatter",
+        ),
+        reads(
+            "no formatter",
+            f"--partition 0 --offset earliest --formatter {FORMAT}.NoOpMessageFormatter",
+        ),
+        reads(
+            "with a group, some",
+            "--group c-group --from-beginning",
+            records=7,
+            hide=((r"^value-\d+$", "value"),),
+        ),
+        reads(
+            "with a group, the rest",
+            "--group c-group --from-beginning",
+            hide=((r"^value-\d+$", "value"),),
+        ),
         reads("with a group, nothing left", "--group c-group --from-beginning"),
         reads("two groups", "--group c-group --command-property group.id=other", code=1),
-        reads("static member", "--group c-static --from-beginning"
-              " --command-property group.instance.id=one", records=20, order=Order.SORTED),
-        reads("cooperative", "--group c-cooperative --from-beginning --command-property"
-              " partition.assignment.strategy="
-              "org.apache.kafka.clients.consumer.CooperativeStickyAssignor", records=20, order=Order.SORTED),
-        reads("no group, no commits", "--group c-manual --from-beginning"
-              " --command-property enable.auto.commit=false", records=20, order=Order.SORTED),
-        reads("no group, no commits, again", "--group c-manual --from-beginning"
-              " --command-property enable.auto.commit=false", records=20, order=Order.SORTED),
-        reads("bad session timeout", "--group c-session --command-property"
-              " session.timeout.ms=100 --command-property heartbeat.interval.ms=30"),
+        reads(
+            "static member",
+            "--group c-static --from-beginning --command-property group.instance.id=one",
+            records=20,
+            order=Order.SORTED,
+        ),
+        reads(
+            "cooperative",
+            "--group c-cooperative --from-beginning --command-property"
+            " partition.assignment.strategy="
+            "org.apache.kafka.clients.consumer.CooperativeStickyAssignor",
+            records=20,
+            order=Order.SORTED,
+        ),
+        reads(
+            "no group, no commits",
+            "--group c-manual --from-beginning --command-property enable.auto.commit=false",
+            records=20,
+            order=Order.SORTED,
+        ),
+        reads(
+            "no group, no commits, again",
+            "--group c-manual --from-beginning --command-property enable.auto.commit=false",
+            records=20,
+            order=Order.SORTED,
+        ),
+        reads(
+            "bad session timeout",
+            "--group c-session --command-property"
+            " session.timeout.ms=100 --command-property heartbeat.interval.ms=30",
+        ),
         reads("empty group id", "--group ''", code=1),
-        reads("the new protocol", "--group c-new --from-beginning"
-              " --command-property group.protocol=consumer", records=20, order=Order.SORTED,
-              by_design=CLASSIC_ONLY),
-        internal("committed offsets", "OffsetsMessageFormatter", ByDesign(
-            "Highwater writes version 3 of the value, which Kafka reads, as it writes it itself",
-            r'"version":[34],',
-        )),
-        internal("groups' metadata", "GroupMetadataMessageFormatter", ByDesign(
-            "Kafka also writes a group before its first rebalance, and removes one without offsets"
-            " later",
-            r'"generation":0,|"group":"c-manual"\}\},"value":null\}$',
-        )),
+        reads(
+            "the new protocol",
+            "--group c-new --from-beginning --command-property group.protocol=consumer",
+            records=20,
+            order=Order.SORTED,
+            by_design=CLASSIC_ONLY,
+        ),
+        internal(
+            "committed offsets",
+            "OffsetsMessageFormatter",
+            ByDesign(
+                "Highwater writes version 3 of the value, one that Kafka reads and has written",
+                r'"version":[34],',
+            ),
+        ),
+        internal(
+            "groups' metadata",
+            "GroupMetadataMessageFormatter",
+            ByDesign(
+                "Kafka also writes a group before its first rebalance, and removes one without"
+                " offsets later",
+                r'"generation":0,|"group":"c-manual"\}\},"value":null\}$',
+            ),
+        ),
     ],
 )
 

@@ -40,8 +40,10 @@ GET_OFFSETS = Suite(
         offsets("long ago", "--time 0"),
         offsets("between", "--time {middle_ms}"),
         offsets("in the future", "--time 3000000000000"),
-        *(offsets(f"empty, time {time}", f"--time {time}", "go-empty")
-          for time in ("-1", "-2", "-3", "0")),
+        *(
+            offsets(f"empty, time {time}", f"--time {time}", "go-empty")
+            for time in ("-1", "-2", "-3", "0")
+        ),
         offsets("bad time", "--time soon", code=1),
         offsets("negative time", "--time -100"),
         offsets("some partitions", "--partitions 0,2"),
@@ -51,8 +53,10 @@ GET_OFFSETS = Suite(
         offsets("unknown topic", "", "go-unknown", code=1),
         Step("partitions by pattern", "get-offsets --topic-partitions 'go-o.*:1-2,go-empty'"),
         Step("both", "get-offsets --topic go-one --topic-partitions go-one:0", code=1),
-        Step("without internal", "get-offsets --exclude-internal-topics --topic-partitions"
-             " 'go-.*,__consumer_offsets:0'"),
+        Step(
+            "without internal",
+            "get-offsets --exclude-internal-topics --topic-partitions 'go-.*,__consumer_offsets:0'",
+        ),
     ],
 )
 
@@ -70,8 +74,13 @@ def deletes(name, *partitions, text=None, **more):
     file = f"delete-{name.replace(' ', '-').replace(',', '')}.json"
     return (
         File(file, text or document(*partitions)),
-        Step(name, f"delete-records --offset-json-file {{dir}}/{file}"
-             " --command-config {dir}/hasty.properties", order=Order.SORTED, **more),
+        Step(
+            name,
+            f"delete-records --offset-json-file {{dir}}/{file}"
+            " --command-config {dir}/hasty.properties",
+            order=Order.SORTED,
+            **more,
+        ),
     )
 
 
@@ -102,12 +111,18 @@ DELETE_RECORDS = Suite(
         Step("no file", "delete-records --offset-json-file {dir}/absent.json", code=1),
         Step("beginnings after all", "get-offsets --topic dr-one --time -2"),
         Step("ends after all", "get-offsets --topic dr-one --time -1"),
-        Step("what is left", "console-consumer --topic dr-one --from-beginning --timeout-ms 2000"
-             " --formatter-property print.offset=true --formatter-property print.partition=true",
-             order=Order.SORTED),
-        Step("read what is gone", "console-consumer --topic dr-one --partition 0 --offset 1"
-             " --max-messages 1 --timeout-ms 15000 --formatter-property print.offset=true"
-             " --command-property auto.offset.reset=earliest"),
+        Step(
+            "what is left",
+            "console-consumer --topic dr-one --from-beginning --timeout-ms 2000"
+            " --formatter-property print.offset=true --formatter-property print.partition=true",
+            order=Order.SORTED,
+        ),
+        Step(
+            "read what is gone",
+            "console-consumer --topic dr-one --partition 0 --offset 1"
+            " --max-messages 1 --timeout-ms 15000 --formatter-property print.offset=true"
+            " --command-property auto.offset.reset=earliest",
+        ),
     ],
 )
 
@@ -119,15 +134,21 @@ LOG_DIRS = Suite(
         Step("topic", "topics --create --topic ld-one --partitions 2", silent=True),
         Step("topic", "topics --create --topic ld-two", silent=True),
         Step("fill", f"console-producer --topic ld-one {KEYED}", stdin=lines(0, 9), silent=True),
-        Step("two topics", "log-dirs --describe --topic-list ld-one,ld-two", hide=(SIZES, DIRECTORY)),
-        Step("a topic of a broker", "log-dirs --describe --broker-list 1 --topic-list ld-two",
-             hide=(SIZES, DIRECTORY)),
+        Step(
+            "two topics", "log-dirs --describe --topic-list ld-one,ld-two", hide=(SIZES, DIRECTORY)
+        ),
+        Step(
+            "a topic of a broker",
+            "log-dirs --describe --broker-list 1 --topic-list ld-two",
+            hide=(SIZES, DIRECTORY),
+        ),
         Step("unknown topic", "log-dirs --describe --topic-list ld-unknown", hide=(DIRECTORY,)),
         Step("unknown broker", "log-dirs --describe --broker-list 7", code=1),
         Step("bad broker", "log-dirs --describe --broker-list seven", code=1),
         Step("no describe", "log-dirs --topic-list ld-one", code=1),
     ],
 )
+
 
 def not_served(name, command, request, **more):
     return Step(name, command, by_design=ByDesign(f"{request} is not served", ""), **more)
@@ -140,18 +161,30 @@ NODE = Suite(
         Step("endpoints", "cluster list-endpoints"),
         Step("fenced endpoints", "cluster list-endpoints --include-fenced-brokers"),
         not_served("unregister", "cluster unregister --id 7", "UnregisterBroker", code=1),
-        Step("api versions", "broker-api-versions", by_design=ByDesign(
-            "Highwater serves no transactions, access control or new group protocols",
-            r"^ \w+\(\d+\): ",
-        )),
-        Step("features", "features describe", by_design=ByDesign(
-            "Highwater has no levels of features to switch", r"^Feature: ",
-        )),
+        Step(
+            "api versions",
+            "broker-api-versions",
+            by_design=ByDesign(
+                "Highwater serves no transactions, access control or new group protocols",
+                r"^ \w+\(\d+\): ",
+            ),
+        ),
+        Step(
+            "features",
+            "features describe",
+            by_design=ByDesign(
+                "Highwater has no levels of features to switch",
+                r"^Feature: ",
+            ),
+        ),
         not_served("quorum", "metadata-quorum describe --status", "DescribeQuorum"),
         not_served("transactions", "transactions list", "ListTransactions"),
         not_served("access lists", "acls --list", "DescribeAcls", code=1),
-        not_served("leader election", "leader-election --election-type preferred"
-                   " --all-topic-partitions", "ElectLeaders"),
+        not_served(
+            "leader election",
+            "leader-election --election-type preferred --all-topic-partitions",
+            "ElectLeaders",
+        ),
         not_served("reassignments", "reassign-partitions --list", "ListPartitionReassignments"),
     ],
 )

@@ -12,8 +12,12 @@ TOPICS = (
     Step("fill", "console-producer --topic g-two", stdin="a\nb\nc\nd\n", silent=True),
     Mark("middle"),
     *(
-        Step("read", f"console-consumer --topic {topic} --group g-group --from-beginning"
-             f" --max-messages {records} --timeout-ms 15000", silent=True)
+        Step(
+            "read",
+            f"console-consumer --topic {topic} --group g-group --from-beginning"
+            f" --max-messages {records} --timeout-ms 15000",
+            silent=True,
+        )
         for topic, records in (("g-one", 30), ("g-two", 4))
     ),
     Step("fill", f"console-producer --topic g-one {KEYED}", stdin=MORE, silent=True),
@@ -38,8 +42,12 @@ LISTS = (
     listed("list with state", "--list --state"),
     listed("list one state", "--list --state Empty"),
     listed("list two states", "--list --state Empty,Stable"),
-    group("list no such state", "--list --state Asleep", code=1,
-          hide=((r"Valid states are: .*", "Valid states are: LIST"),)),
+    group(
+        "list no such state",
+        "--list --state Asleep",
+        code=1,
+        hide=((r"Valid states are: .*", "Valid states are: LIST"),),
+    ),
     listed("list with type", "--list --type"),
     listed("list one type", "--list --type classic"),
     listed("list new type", "--list --type consumer"),
@@ -60,8 +68,12 @@ DESCRIPTIONS = (
     group("describe unknown state", "--describe --group g-unknown --state"),
     group("describe unknown members", "--describe --group g-unknown --members"),
     listed("describe all groups", "--describe --all-groups --state"),
-    group("describe nothing", "--describe", code=1,
-          hide=((r"these options: .*", "these options: LIST"),)),
+    group(
+        "describe nothing",
+        "--describe",
+        code=1,
+        hide=((r"these options: .*", "these options: LIST"),),
+    ),
     group("describe two things", "--describe --group g-group --state --members", code=1),
 )
 
@@ -89,14 +101,25 @@ LIVE = (
     group("live, delete offsets", "--delete-offsets --group g-live --topic g-one"),
     group("live, delete other offsets", "--delete-offsets --group g-live --topic g-two"),
     member(2, "partitions_assigned"),
-    group("two live, describe members", "--describe --group g-live --members --verbose",
-          order=Order.SORTED),
+    group(
+        "two live, describe members",
+        "--describe --group g-live --members --verbose",
+        order=Order.SORTED,
+    ),
     group("two live, describe state", "--describe --group g-live --state"),
     group("two live, describe", "--describe --group g-live"),
-    Stop("member 1 ends", "member 1", order=Order.SORTED,
-         hide=((r'^.*"(records_consumed|offsets_committed)".*\n', ""),)),
-    Stop("member 2 ends", "member 2", order=Order.SORTED,
-         hide=((r'^.*"(records_consumed|offsets_committed)".*\n', ""),)),
+    Stop(
+        "member 1 ends",
+        "member 1",
+        order=Order.SORTED,
+        hide=((r'^.*"(records_consumed|offsets_committed)".*\n', ""),),
+    ),
+    Stop(
+        "member 2 ends",
+        "member 2",
+        order=Order.SORTED,
+        hide=((r'^.*"(records_consumed|offsets_committed)".*\n', ""),),
+    ),
 )
 
 GONE = (
@@ -106,16 +129,22 @@ GONE = (
     group("static, delete", "--delete --group g-live"),
     Step("topic", "topics --create --topic g-gone", silent=True),
     Step("fill", "console-producer --topic g-gone", stdin="a\nb\n", silent=True),
-    Step("read", "console-consumer --topic g-gone --group g-orphan --from-beginning"
-         " --max-messages 2 --timeout-ms 15000", silent=True),
+    Step(
+        "read",
+        "console-consumer --topic g-gone --group g-orphan --from-beginning"
+        " --max-messages 2 --timeout-ms 15000",
+        silent=True,
+    ),
     group("topic there", "--describe --group g-orphan"),
     Step("delete its topic", "topics --delete --topic g-gone", silent=True),
     group("topic gone", "--describe --group g-orphan"),
     group("topic gone, state", "--describe --group g-orphan --state"),
     Step("topic", "topics --create --topic g-gone", silent=True),
     group("topic made again", "--describe --group g-orphan"),
-    group("topic made again, reset", "--reset-offsets --group g-orphan --topic g-gone"
-          " --to-latest --execute"),
+    group(
+        "topic made again, reset",
+        "--reset-offsets --group g-orphan --topic g-gone --to-latest --execute",
+    ),
 )
 
 RESET = "--reset-offsets --group g-group"
@@ -147,8 +176,12 @@ RESETS = (
         )
     ),
     reset("neither dry run nor execute", "--topic g-one --to-earliest"),
-    reset("no scenario", "--topic g-one --dry-run", code=1,
-          hide=((r"scenarios: .*", "scenarios: LIST"),)),
+    reset(
+        "no scenario",
+        "--topic g-one --dry-run",
+        code=1,
+        hide=((r"scenarios: .*", "scenarios: LIST"),),
+    ),
     reset("no topic", "--to-earliest --dry-run", code=1),
     reset("bad duration", "--topic g-one --by-duration soon --dry-run"),
     reset("bad datetime", "--topic g-one --to-datetime soon --dry-run"),
@@ -166,11 +199,15 @@ RESETS = (
     reset("from bad file", "--from-file {dir}/bad.csv --dry-run"),
     reset("export after file", "--topic g-one --to-current --export --dry-run"),
     group("reset, described again", "--describe --group g-group"),
-    group("reset, a new group", "--reset-offsets --group g-new --topic g-one --to-offset 4"
-          " --execute"),
+    group(
+        "reset, a new group", "--reset-offsets --group g-new --topic g-one --to-offset 4 --execute"
+    ),
     group("reset, a new group described", "--describe --group g-new"),
-    group("reset, two groups", "--reset-offsets --group g-new --group g-group --topic g-two"
-          " --to-earliest --export --dry-run"),
+    group(
+        "reset, two groups",
+        "--reset-offsets --group g-new --group g-group --topic g-two"
+        " --to-earliest --export --dry-run",
+    ),
     listed("reset, all groups", "--reset-offsets --all-groups --topic g-two --to-latest --dry-run"),
 )
 
@@ -190,19 +227,26 @@ DELETIONS = (
     group("bad regex", "--validate-regex 'g-('"),
 )
 
-GROUPS = Suite("consumer-groups", [*TOPICS, *LISTS, *DESCRIPTIONS, *LIVE, *GONE, *RESETS, *DELETIONS])
+GROUPS = Suite(
+    "consumer-groups", [*TOPICS, *LISTS, *DESCRIPTIONS, *LIVE, *GONE, *RESETS, *DELETIONS]
+)
 
 ALL_GROUPS = Suite(
     "groups",
     [
         Step("topic", "topics --create --topic a-one", silent=True),
-        Step("group", "consumer-groups --reset-offsets --group a-group --topic a-one"
-             " --to-earliest --execute", silent=True),
+        Step(
+            "group",
+            "consumer-groups --reset-offsets --group a-group --topic a-one --to-earliest --execute",
+            silent=True,
+        ),
         Step("list", "groups --list", order=Order.SET, hide=(OTHERS,)),
         Step("list classic", "groups --list --group-type classic", order=Order.SET, hide=(OTHERS,)),
         Step("list consumer", "groups --list --consumer", order=Order.SET, hide=(OTHERS,)),
         Step("list share", "groups --list --share", order=Order.SET, hide=(OTHERS,)),
-        Step("list by protocol", "groups --list --protocol consumer", order=Order.SET, hide=(OTHERS,)),
+        Step(
+            "list by protocol", "groups --list --protocol consumer", order=Order.SET, hide=(OTHERS,)
+        ),
         Step("list no such type", "groups --list --group-type none", code=1),
     ],
 )

@@ -40,9 +40,15 @@ TOPICS = Suite(
         Step("create, reserved name", "topics --create --topic __cluster_metadata", code=1),
         Step("create, a dot", "topics --create --topic .", code=1),
         Step("create, no name", "topics --create --topic ''", code=1),
-        Step("create, far too many", "topics --create --topic t-bad --partitions 200000", code=1,
-             by_design=ByDesign("other limits: partitions_max of the node, not 10000 a request",
-                                r"^ERROR .*(PolicyViolation|InvalidPartitions)Exception")),
+        Step(
+            "create, far too many",
+            "topics --create --topic t-bad --partitions 200000",
+            code=1,
+            by_design=ByDesign(
+                "other limits: partitions_max of the node, not 10000 a request",
+                r"^ERROR .*(PolicyViolation|InvalidPartitions)Exception",
+            ),
+        ),
         Step(
             "create, unknown configuration",
             "topics --create --topic t-bad --config no.such.key=1",
@@ -67,18 +73,22 @@ TOPICS = Suite(
         Step("list by pattern", "topics --list --topic 't-(one|default)'"),
         Step("list without internal", "topics --list --exclude-internal"),
         Step("describe", "topics --describe --topic t-one"),
-        Step("describe for its id", "topics --describe --topic t-one", silent=True,
-             capture=("topic_id", r"TopicId: (\S+)")),
+        Step(
+            "describe for its id",
+            "topics --describe --topic t-one",
+            silent=True,
+            capture=("topic_id", r"TopicId: (\S+)"),
+        ),
         Step("describe by id", "topics --describe --topic-id {topic_id}"),
         Step("describe with configuration", "topics --describe --topic t-config"),
         Step("describe by pattern", "topics --describe --topic 't-.*'", order=Order.SORTED),
         Step("describe all", "topics --describe --exclude-internal", order=Order.SORTED),
-        Step("describe one page each", "topics --describe --topic t-one"
-             " --partition-size-limit-per-response 1"),
-        Step("describe unknown", "topics --describe --topic t-unknown", code=1),
         Step(
-            "describe unknown if exists", "topics --describe --topic t-unknown --if-exists"
+            "describe one page each",
+            "topics --describe --topic t-one --partition-size-limit-per-response 1",
         ),
+        Step("describe unknown", "topics --describe --topic t-unknown", code=1),
+        Step("describe unknown if exists", "topics --describe --topic t-unknown --if-exists"),
         Step(
             "describe unknown id",
             "topics --describe --topic-id 8BgmfpMLTiOgkoyeUgo2VA",
@@ -87,18 +97,32 @@ TOPICS = Suite(
         Step("describe under-replicated", "topics --describe --under-replicated-partitions"),
         Step("describe unavailable", "topics --describe --unavailable-partitions"),
         Step("describe under min isr", "topics --describe --under-min-isr-partitions"),
-        Step("describe at min isr", "topics --describe --at-min-isr-partitions"
-             " --exclude-internal", order=Order.SORTED),
-        Step("describe with overrides", "topics --describe --topics-with-overrides"
-             " --exclude-internal", order=Order.SORTED),
+        Step(
+            "describe at min isr",
+            "topics --describe --at-min-isr-partitions --exclude-internal",
+            order=Order.SORTED,
+        ),
+        Step(
+            "describe with overrides",
+            "topics --describe --topics-with-overrides --exclude-internal",
+            order=Order.SORTED,
+        ),
         Step("alter", "topics --alter --topic t-one --partitions 5"),
         Step("alter, described", "topics --describe --topic t-one"),
-        Step("alter, assigned", "topics --alter --topic t-default --partitions 2"
-             " --replica-assignment 1,1"),
-        Step("alter, assigned too little", "topics --alter --topic t-default --partitions 4"
-             " --replica-assignment 1,1", code=1),
-        Step("alter, assigned to an unknown broker", "topics --alter --topic t-default"
-             " --partitions 3 --replica-assignment 1,1,7", code=1),
+        Step(
+            "alter, assigned",
+            "topics --alter --topic t-default --partitions 2 --replica-assignment 1,1",
+        ),
+        Step(
+            "alter, assigned too little",
+            "topics --alter --topic t-default --partitions 4 --replica-assignment 1,1",
+            code=1,
+        ),
+        Step(
+            "alter, assigned to an unknown broker",
+            "topics --alter --topic t-default --partitions 3 --replica-assignment 1,1,7",
+            code=1,
+        ),
         Step("alter to as many", "topics --alter --topic t-one --partitions 5", code=1),
         Step("alter to fewer", "topics --alter --topic t-one --partitions 2", code=1),
         Step("alter unknown", "topics --alter --topic t-unknown --partitions 2", code=1),
@@ -113,11 +137,14 @@ TOPICS = Suite(
         Step("list after deletion", "topics --list --exclude-internal"),
         Step("create again", "topics --create --topic t-one --partitions 1"),
         Step("describe again", "topics --describe --topic t-one"),
-        Step("create with two in sync", "topics --create --topic t-sync"
-             " --config min.insync.replicas=2", by_design=ByDesign(
-                 "a topic that no acks=all could ever be written to is refused at once",
-                 r"^exit code|t-sync|WORDING$|^ \(org.apache.kafka.tools.TopicCommand\)$",
-             )),
+        Step(
+            "create with two in sync",
+            "topics --create --topic t-sync --config min.insync.replicas=2",
+            by_design=ByDesign(
+                "a topic that no acks=all could ever be written to is refused at once",
+                r"^exit code|t-sync|WORDING$|^ \(org.apache.kafka.tools.TopicCommand\)$",
+            ),
+        ),
         Step("clean up", "topics --delete --topic 't[-.].*'"),
         Step("list nothing", "topics --list --exclude-internal"),
     ],
