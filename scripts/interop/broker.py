@@ -25,7 +25,8 @@ def free_port():
 class Broker:
     """A context manager: whatever happens inside, no process is left behind."""
 
-    def __init__(self, binary, report):
+    def __init__(self, binary, report, more=()):
+        self.more = more
         self.binary = binary.resolve()
         self.report = report
         self.bootstrap = f"127.0.0.1:{free_port()}"
@@ -53,7 +54,7 @@ class Broker:
         words += ["--set", "group_initial_rebalance_delay_ms=0"]
         try:
             self.process = subprocess.Popen(
-                [str(word) for word in (self.binary, *words, "--cores", 2)],
+                [str(word) for word in (self.binary, *words, "--cores", 2, *self.more)],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,

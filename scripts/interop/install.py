@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Installs the clients under test, only what is missing, into one cache directory.
 
-    install.py kcat confluent rdkafka java franz-go sarama kafkajs
+    install.py kcat confluent rdkafka java franz-go sarama kafkajs tools
 
 Debian packages come by apt-get (as root or through sudo), confluent-kafka into a virtual
 environment, the Java program and kafka-clients by Maven, kafkajs by npm, the Go programs by a Go
@@ -139,6 +139,22 @@ def java():
     stamped("java", digest_of(*(path.read_text() for path in sources)), build)
 
 
+def tools():
+    """Kafka's command-line tools and what runs them; their jars come with Apache Kafka's own."""
+    run([HERE / "apache-kafka", "fetch"])
+    project = HERE / "tools"
+    source = project / "ToolDriver.java"
+
+    def build():
+        classes = CACHE / "tools" / "classes"
+        shutil.rmtree(classes, ignore_errors=True)
+        libraries = CACHE / "apache-kafka" / "lib" / "*"
+        run(["javac", "-Xlint:all", "-Werror", "-d", classes, "-cp", libraries, source])
+
+    pom = HERE / "java" / "broker-pom.xml"
+    stamped("tools", digest_of(source.read_text(), pom.read_text()), build)
+
+
 def go(client):
     """One of the two Go programs; they share go.mod and the checks."""
     project = HERE / "go"
@@ -250,6 +266,7 @@ INSTALLERS = {
     "sarama": lambda: go("sarama"),
     "kafkajs": kafkajs,
     "java-tools": java_tools,
+    "tools": tools,
 }
 
 

@@ -18,6 +18,7 @@ use highwater_wire::offset_fetch::{
 };
 use highwater_wire::{ApiKey, Array};
 
+use crate::answer_text::ANSWER_TEXT_BYTES_MAX;
 use crate::metadata::MetadataRecord;
 use crate::testing::TestNode;
 
@@ -354,6 +355,31 @@ fn without_the_topic_of_offsets_there_is_no_coordinator_and_no_group() {
             (groups[0].error_code, groups[0].group_state),
             (code, "Dead")
         );
+    }
+}
+
+#[test]
+fn the_text_about_a_missing_group_names_it() {
+    let (mut node, client) = node();
+    let long = "g".repeat(30_000);
+    let names = ["absent", long.as_str()];
+    let mut body = Vec::new();
+    let request = DescribeGroupsRequest {
+        groups: Array::from(&names),
+        ..Default::default()
+    };
+    request.encode(6, &mut body).expect("encodes");
+    node.request(0, client, ApiKey::DescribeGroups, 6, &body);
+    node.settle();
+    let answers = node.answers(0, client, ApiKey::DescribeGroups, 6);
+    let response = DescribeGroupsResponse::parse(6, &answers[0]).expect("decodes");
+    for group in response.groups.iter() {
+        let text = group.error_message.expect("a missing group has a text");
+        if group.group_id == "absent" {
+            assert_eq!(text, "group 'absent' does not exist");
+        } else {
+            assert!(text.len() <= ANSWER_TEXT_BYTES_MAX, "{}", text.len());
+        }
     }
 }
 

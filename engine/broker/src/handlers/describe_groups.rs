@@ -14,6 +14,7 @@ use highwater_wire::{Array, DecodeError};
 use super::group_requests::{check_group_entries, mismatched};
 use super::metadata::NO_OPERATIONS;
 use super::{Request, as_code};
+use crate::answer_text::shortened;
 use crate::message::Message;
 use crate::shard::Shard;
 
@@ -71,22 +72,29 @@ impl Shard {
                 members.collect()
             })
             .collect();
+        let errors: Vec<(ErrorCode, Option<String>)> = found
+            .iter()
+            .map(|group| {
+                let error = error_of(request.version, group);
+                (error, text_of(error, &group.group))
+            })
+            .collect();
         let groups: Vec<describe_groups::DescribedGroup<'_>> = found
             .iter()
+            .zip(&errors)
             .zip(&members)
-            .map(|(group, members)| {
-                let error = error_of(request.version, group);
-                describe_groups::DescribedGroup {
-                    error_code: as_code(error),
-                    error_message: (error != ErrorCode::None).then(|| error.message()),
+            .map(
+                |((group, (error, text)), members)| describe_groups::DescribedGroup {
+                    error_code: as_code(*error),
+                    error_message: text.as_deref(),
                     group_id: &group.group,
                     group_state: group.state,
                     protocol_type: &group.protocol_type,
                     protocol_data: &group.protocol,
                     members: Array::from(members),
                     authorized_operations: NO_OPERATIONS,
-                }
-            })
+                },
+            )
             .collect();
         let response = DescribeGroupsResponse {
             groups: Array::from(&groups),
@@ -95,6 +103,15 @@ impl Shard {
         self.respond(request, out, |version, bytes| {
             response.encode(version, bytes)
         });
+    }
+}
+
+/// What a tool prints: it may have asked about many groups, so the text says which one is missing.
+fn text_of(error: ErrorCode, group: &str) -> Option<String> {
+    match error {
+        ErrorCode::None => None,
+        ErrorCode::GroupIdNotFound => Some(shortened(format!("group '{group}' does not exist"))),
+        error => Some(error.message().to_string()),
     }
 }
 

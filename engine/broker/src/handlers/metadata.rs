@@ -42,12 +42,8 @@ impl Shard {
             && self.node.config.auto_create_topics
             && let Some(topics) = &named
         {
-            let missing = missing_topics(&self.image, topics.iter());
-            if !missing.is_empty() {
-                let change = Change::CreateTopics {
-                    topics: missing,
-                    validate_only: false,
-                };
+            let change = missing_topics(&self.image, topics.iter());
+            if let Some(change) = change {
                 self.request_change(now, request.pending_change(body), change, out);
                 return Ok(());
             }
@@ -136,17 +132,23 @@ impl Shard {
     }
 }
 
-/// Topics asked for by name that do not exist and may, each once, up to the bound of one change.
+/// What creates topics asked for by name that do not exist and may, each once, up to the bound of
+/// one change. The topic of offsets has a configuration of its own and so comes alone; who asked
+/// for others too asks again.
 fn missing_topics<'a>(
     image: &Image,
     topics: impl Iterator<Item = MetadataRequestTopic<'a>>,
-) -> Vec<NewTopic> {
+) -> Option<Change> {
     let names: BTreeSet<&str> = topics
+        .filter(|topic| topic.topic_id == TopicId::ZERO)
         .filter_map(|topic| topic.name)
-        .filter(|name| is_topic_name(name) && !is_internal(name))
+        .filter(|name| is_topic_name(name))
         .filter(|name| image.topic_by_name(name).is_none())
         .collect();
-    names
+    if names.iter().any(|name| is_internal(name)) {
+        return Some(Change::CreateOffsetsTopic);
+    }
+    let topics: Vec<NewTopic> = names
         .into_iter()
         .take(CHANGE_ENTRIES_MAX)
         .map(|name| NewTopic {
@@ -155,7 +157,11 @@ fn missing_topics<'a>(
             replication_factor: -1,
             ..NewTopic::default()
         })
-        .collect()
+        .collect();
+    (!topics.is_empty()).then_some(Change::CreateTopics {
+        topics,
+        validate_only: false,
+    })
 }
 
 /// What the answer says of the topics asked for. A topic has one row however often it is named, as
@@ -184,8 +190,10 @@ struct TopicRow<'a> {
 }
 
 impl<'a> TopicRow<'a> {
+    /// An id counts before a name: who asks by id may leave the name empty instead of null.
     fn of(image: &'a Image, asked: &MetadataRequestTopic<'a>) -> TopicRow<'a> {
-        let (topic, error) = match asked.name {
+        let named = asked.name.filter(|_| asked.topic_id == TopicId::ZERO);
+        let (topic, error) = match named {
             Some(name) if !is_topic_name(name) => (None, ErrorCode::InvalidTopicException),
             Some(name) => (
                 image.topic_by_name(name),
@@ -197,11 +205,8 @@ impl<'a> TopicRow<'a> {
             Some(topic) => TopicRow::known(topic),
             None => TopicRow {
                 error,
-                name: asked.name,
-                id: match asked.name {
-                    Some(_) => TopicId::ZERO,
-                    None => asked.topic_id,
-                },
+                name: named,
+                id: asked.topic_id,
                 topic: None,
             },
         }
@@ -219,6 +224,8 @@ impl<'a> TopicRow<'a> {
 
 #[cfg(test)]
 mod tests {
+    use highwater_groups::OFFSETS_TOPIC;
+
     use super::*;
     use crate::config::TopicConfig;
     use crate::metadata::MetadataRecord;
@@ -280,6 +287,43 @@ mod tests {
     }
 
     #[test]
+    fn a_topic_asked_for_by_id_is_found_though_its_name_is_empty_instead_of_null() {
+        // So asks Java's admin client; it takes a row without id for a broken answer.
+        let image = image();
+        let unnamed = |id: u8| MetadataRequestTopic {
+            name: Some(""),
+            ..by_id(id)
+        };
+        let asked = [unnamed(7), unnamed(8)];
+        let rows = topic_rows(&image, Some(Array::from(&asked)));
+        let rows: Vec<_> = rows
+            .iter()
+            .map(|row| (row.name, row.id.0[0], row.error))
+            .collect();
+        assert_eq!(
+            rows,
+            [
+                (Some("known"), 7, ErrorCode::None),
+                (None, 8, ErrorCode::UnknownTopicId),
+            ]
+        );
+        let named = MetadataRequestTopic {
+            name: Some("new"),
+            ..by_id(8)
+        };
+        assert_eq!(missing_topics(&image, [named].into_iter()), None);
+    }
+
+    #[test]
+    fn the_topic_of_offsets_is_created_by_asking_for_it_with_its_own_configuration() {
+        let asked = [by_name("new"), by_name(OFFSETS_TOPIC)];
+        assert_eq!(
+            missing_topics(&image(), asked.into_iter()),
+            Some(Change::CreateOffsetsTopic)
+        );
+    }
+
+    #[test]
     fn a_million_missing_topics_are_found_in_little_time() {
         // Looking each name up among all missing ones so far would not come to an end here.
         const NAMES: usize = 2 * CHANGE_ENTRIES_MAX;
@@ -287,6 +331,9 @@ mod tests {
         let names: Vec<String> = (0..NAMES / 2).map(|at| format!("{at:0100}")).collect();
         let twice = names.iter().chain(&names).map(|name| by_name(name));
         let missing = missing_topics(&image, twice.chain([by_name("known"), by_name("b/d")]));
-        assert_eq!(missing.len(), NAMES / 2);
+        let Some(Change::CreateTopics { topics, .. }) = missing else {
+            panic!("topics are missing, got {missing:?}");
+        };
+        assert_eq!(topics.len(), NAMES / 2);
     }
 }

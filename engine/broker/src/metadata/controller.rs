@@ -578,11 +578,16 @@ fn check_topic_name(name: &str) -> Result<(), ChangeError> {
     if is_topic_name(name) {
         return Ok(());
     }
+    if name == METADATA_TOPIC {
+        let message =
+            format!("topic {name} is the broker's own: it is neither created nor changed");
+        return refuse(ErrorCode::InvalidRequest, message);
+    }
     refuse(
         ErrorCode::InvalidTopicException,
         format!(
             "topic name {name:?} is invalid; allowed are 1 to {TOPIC_NAME_BYTES_MAX} of the \
-             characters a-z A-Z 0-9 . _ -, but not \".\", \"..\" or \"{METADATA_TOPIC}\""
+             characters a-z A-Z 0-9 . _ -, but not \".\" or \"..\""
         ),
     )
 }
@@ -596,8 +601,8 @@ fn check_not_internal(name: &str) -> Result<(), ChangeError> {
     refuse(
         ErrorCode::InvalidRequest,
         format!(
-            "topic {name} is the broker's own: it is created when the first group comes, and is \
-             neither configured, extended nor deleted"
+            "topic {name} is the broker's own: it is created when the first group comes or a \
+             client looks for it, and is neither configured, extended nor deleted"
         ),
     )
 }

@@ -96,6 +96,15 @@ fn topics_are_created_once_and_entries_fail_apart() {
 }
 
 #[test]
+fn the_name_of_the_metadata_log_is_refused_as_kafka_refuses_it() {
+    let (mut controller, mut image) = controller();
+    let topics = vec![new_topic(METADATA_TOPIC, 1), new_topic("..", 1)];
+    let refused = run(&mut controller, &mut image, create(topics));
+    assert_eq!(code(&refused[0]), ErrorCode::InvalidRequest);
+    assert_eq!(code(&refused[1]), ErrorCode::InvalidTopicException);
+}
+
+#[test]
 fn the_topic_of_offsets_is_created_once_and_is_nobodys_to_change() {
     let (mut controller, mut image) = controller();
     let refused = run(
