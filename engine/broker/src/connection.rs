@@ -5,10 +5,12 @@
 //! moves when the connection is steered to another core is [`Travelling`].
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 use highwater_base::CoreId;
 use highwater_base::limits::{CONNECTION_ANSWER_BYTES_MAX, CONNECTION_REQUESTS_MAX};
-use highwater_reactor::SendPiece;
+use highwater_ops::figures::ClientSoftware;
+use highwater_reactor::{ConnectionInfo, SendPiece};
 
 use crate::fetch::session::FetchSession;
 use crate::slab::Key;
@@ -51,6 +53,17 @@ struct Traffic {
     requests: u32,
 }
 
+/// What is known of a client, and moments of its requests, for the operations endpoint.
+#[derive(Debug, Default)]
+pub struct ClientFacts {
+    pub info: Option<ConnectionInfo>,
+    pub software: Option<Arc<ClientSoftware>>,
+    /// When the request at the front of its socket was first put off.
+    pub deferred_ns: Option<u64>,
+    /// When the oldest produce answer was ready that is not with the kernel yet.
+    pub answered_ns: Option<u64>,
+}
+
 /// State of one connection on the core that serves it.
 #[derive(Debug, Default)]
 pub struct Connection {
@@ -71,12 +84,14 @@ pub struct Connection {
     pub unsent: bool,
     /// No answer leaves any more; the socket is being closed.
     pub closing: bool,
+    pub client: ClientFacts,
 }
 
 /// What goes along when a connection moves to another core.
 #[derive(Debug)]
 pub struct Travelling {
     pub session: Option<FetchSession>,
+    pub software: Option<Arc<ClientSoftware>>,
 }
 
 impl Connection {
@@ -85,6 +100,10 @@ impl Connection {
     pub fn arrived(travelling: Travelling) -> Connection {
         Connection {
             session: travelling.session,
+            client: ClientFacts {
+                software: travelling.software,
+                ..ClientFacts::default()
+            },
             ..Connection::default()
         }
     }
@@ -93,6 +112,18 @@ impl Connection {
     pub fn open_slot(&mut self) -> u64 {
         self.slots.push_back(Slot::Waiting(0));
         self.first_sequence + self.slots.len() as u64 - 1
+    }
+
+    /// Requests that are not answered.
+    #[must_use]
+    pub fn requests_in_flight(&self) -> usize {
+        self.slots.len()
+    }
+
+    /// Bytes its answers under way count for.
+    #[must_use]
+    pub fn answer_bytes(&self) -> usize {
+        self.answer_bytes
     }
 
     /// Whether no further request may be taken on.

@@ -19,13 +19,16 @@ mod core_loop;
 mod descriptors;
 mod disk;
 mod file_table;
+mod gauges;
 mod idle;
 mod listener;
 mod lock;
 mod mailbox;
 mod outbox;
+mod outside;
 mod parking;
 mod probe;
+mod process;
 mod reader;
 mod receive_buffer;
 mod runtime;
@@ -42,13 +45,16 @@ pub use boot_disk::OsBootDisk;
 pub use clock::{now, random_bytes};
 pub use config::{Deal, DirectIo, Idle, Listener, ReactorConfig};
 pub use descriptors::DescriptorBudget;
+pub use gauges::CoreGauges;
 pub use lock::{DirLock, LockError, lock_data_dir};
 pub use outbox::{Outbox, SendPiece};
+pub use outside::{OUTSIDE_MESSAGES_MAX, OutsideFull, OutsidePost};
 pub use probe::{
     DIRECT_IO_PROBE_PREFIX, DiskProbe, IoUringUnavailable, ProbeError, WriteCache, check_io_uring,
     probe_disk,
 };
-pub use runtime::{ReactorError, run};
+pub use process::{ProcessUse, process_use};
+pub use runtime::{ReactorError, hold_signals, run};
 pub use service::{
     CloseReason, ConnectionId, ConnectionInfo, Frame, FrameVerdict, Service, UserSignal,
 };

@@ -16,17 +16,19 @@ use crate::config::{Deal, ReactorConfig};
 use crate::core_loop::Core;
 use crate::listener::Bound;
 use crate::mailbox::{
-    CONTROL_COUNTERS, CONTROL_SHUTDOWN, Doorbell, Envelope, Inbox, Post, mailboxes,
+    CONTROL_COUNTERS, CONTROL_OUTSIDE, CONTROL_SHUTDOWN, Doorbell, Envelope, Letterbox, Post,
+    mailboxes,
 };
+use crate::outside::{OutsideMail, OutsidePost};
 use crate::parking::Parking;
 use crate::service::{Service, UserSignal};
-use crate::{descriptors, disk, idle, listener, signal, timer, turn};
+use crate::{descriptors, disk, gauges, idle, listener, signal, timer, turn};
 
 /// Entries of a core's submission queue.
 const RING_ENTRIES: u32 = 4096;
 /// Mail taken before the turn ends and other tasks run: a core that is sent more than it can do
 /// must still get to answering.
-const ENVELOPES_IN_A_ROW_MAX: usize = 1024;
+pub(crate) const ENVELOPES_IN_A_ROW_MAX: usize = 1024;
 /// How long a stopping core waits for answers to leave.
 const LINGER: Duration = Duration::from_secs(1);
 
@@ -62,7 +64,7 @@ struct Seed<M> {
     id: CoreId,
     config: ReactorConfig,
     post: Post<Envelope<M>>,
-    inbox: Inbox<Envelope<M>>,
+    letterbox: Letterbox<Envelope<M>, M>,
     blocking: BlockingHandle,
     connection_count: Arc<AtomicUsize>,
     made: Sender<Result<(), String>>,
@@ -74,14 +76,15 @@ struct Seed<M> {
 /// Runs until SIGTERM or SIGINT has been obeyed by every core.
 ///
 /// `make` builds each core's service on that core's thread; it may block. `ready` is called once
-/// every core runs and every listener accepts, with the bound addresses in listener order.
+/// every core runs and every listener accepts, with the bound addresses in listener order and a way
+/// to write to the cores from other threads.
 ///
 /// # Errors
 /// A service that could not be made, an address that is taken, a missing system resource.
 pub fn run<S: Service>(
     config: ReactorConfig,
     make: impl Fn(CoreId) -> Result<S, String> + Send + Sync + 'static,
-    ready: impl FnOnce(&[SocketAddr]) + Send,
+    ready: impl FnOnce(&[SocketAddr], OutsidePost<S::Message>) + Send,
 ) -> Result<(), ReactorError> {
     let config = descriptors::fit(config, descriptors::raise_limit());
     abort_on_panic();
@@ -93,6 +96,10 @@ pub fn run<S: Service>(
         .iter()
         .map(|(_, inbox)| Arc::clone(&inbox.doorbell))
         .collect();
+    let outside: Vec<Arc<OutsideMail<S::Message>>> =
+        (0..config.cores).map(|_| Arc::default()).collect();
+    let post = outside.iter().cloned().zip(doorbells.iter().cloned());
+    let outside_post = OutsidePost::new(post.collect());
     let connection_count = Arc::new(AtomicUsize::new(0));
     let make = Arc::new(make);
     let (made, made_results) = channel();
@@ -110,7 +117,10 @@ pub fn run<S: Service>(
             id: CoreId(index as u16),
             config: config.clone(),
             post,
-            inbox,
+            letterbox: Letterbox {
+                inbox,
+                outside: Arc::clone(&outside[index]),
+            },
             blocking,
             connection_count: Arc::clone(&connection_count),
             made: made.clone(),
@@ -140,7 +150,7 @@ pub fn run<S: Service>(
             .recv()
             .map_err(|_| ReactorError::CoreEnded(0))?;
     }
-    ready(&addresses);
+    ready(&addresses, outside_post);
     obey_signals(&signals, &ended, &doorbells, config.cores)?;
     for (index, thread) in threads.into_iter().enumerate() {
         thread.join().map_err(|_| ReactorError::CoreEnded(index))?;
@@ -230,7 +240,7 @@ async fn serve<S: Service>(seed: Seed<S::Message>, service: S, listeners: Vec<Bo
     for bound in listeners {
         monoio::spawn(listener::run(Rc::clone(&core), bound));
     }
-    monoio::spawn(read_mail(Rc::clone(&core), seed.inbox));
+    monoio::spawn(read_mail(Rc::clone(&core), seed.letterbox));
     let _ = seed.accepting.send(());
     core.stop.wait().await;
     linger(&core).await;
@@ -258,7 +268,11 @@ async fn linger<S: Service>(core: &Rc<Core<S>>) {
 }
 
 /// Takes mail, completions of the disk helper and the main thread's wishes.
-async fn read_mail<S: Service>(core: Rc<Core<S>>, inbox: Inbox<Envelope<S::Message>>) {
+async fn read_mail<S: Service>(
+    core: Rc<Core<S>>,
+    letterbox: Letterbox<Envelope<S::Message>, S::Message>,
+) {
+    let Letterbox { inbox, outside } = letterbox;
     let bell = inbox
         .doorbell
         .reader()
@@ -286,6 +300,12 @@ async fn read_mail<S: Service>(core: Rc<Core<S>>, inbox: Inbox<Envelope<S::Messa
             core.step(|service, now, out| {
                 service.on_signal(now, UserSignal::Counters, out);
             });
+        }
+        if control & CONTROL_OUTSIDE != 0 {
+            while let Some(message) = outside.take() {
+                let gauges = gauges::read(&core, &inbox);
+                core.step(|service, now, out| service.on_outside(now, &gauges, message, out));
+            }
         }
         if control & CONTROL_SHUTDOWN != 0 && !core.shutting_down.replace(true) {
             core.step(|service, now, out| service.on_shutdown(now, out));
@@ -339,18 +359,37 @@ fn abort_on_panic() {
 /// SIGTERM, SIGINT and SIGUSR1 as a descriptor; blocked in every thread started afterwards.
 struct SignalFd(std::os::fd::OwnedFd);
 
+/// Blocks the signals that [`run`] obeys in this thread and those it starts from now on: a host that
+/// starts threads of its own before `run` calls it first, or a signal would end the process there.
+/// What arrives meanwhile waits for `run`.
+pub fn hold_signals() {
+    let set = obeyed_signals();
+    // SAFETY: the set lives for the call.
+    unsafe {
+        libc::pthread_sigmask(libc::SIG_BLOCK, &set, std::ptr::null_mut());
+        libc::signal(libc::SIGPIPE, libc::SIG_IGN);
+    }
+}
+
+fn obeyed_signals() -> libc::sigset_t {
+    // SAFETY: the set is initialised by sigemptyset before it is used.
+    unsafe {
+        let mut set: libc::sigset_t = std::mem::zeroed();
+        libc::sigemptyset(&mut set);
+        for signal in [libc::SIGTERM, libc::SIGINT, libc::SIGUSR1] {
+            libc::sigaddset(&mut set, signal);
+        }
+        set
+    }
+}
+
 impl SignalFd {
     fn new() -> io::Result<SignalFd> {
         use std::os::fd::FromRawFd;
-        // SAFETY: the set is initialised by sigemptyset before it is used; descriptors are checked.
+        hold_signals();
+        let set = obeyed_signals();
+        // SAFETY: the set lives for the call; descriptors are checked.
         unsafe {
-            let mut set: libc::sigset_t = std::mem::zeroed();
-            libc::sigemptyset(&mut set);
-            for signal in [libc::SIGTERM, libc::SIGINT, libc::SIGUSR1] {
-                libc::sigaddset(&mut set, signal);
-            }
-            libc::pthread_sigmask(libc::SIG_BLOCK, &set, std::ptr::null_mut());
-            libc::signal(libc::SIGPIPE, libc::SIG_IGN);
             let fd = libc::signalfd(-1, &set, libc::SFD_CLOEXEC);
             if fd < 0 {
                 return Err(io::Error::last_os_error());

@@ -69,6 +69,7 @@ impl Shard {
         match outcome {
             Ok(outcome) => {
                 read.bytes = outcome.bytes;
+                read.next_offset = outcome.next_offset.0;
                 read.more = outcome.next_offset < outcome.high_watermark;
                 pieces.extend(found.drain(..).map(|piece| match piece {
                     ReadPiece::Memory(slice) => SendPiece::Memory(slice),
@@ -142,6 +143,9 @@ impl Shard {
         let mut reads = std::mem::take(&mut fetch.reads);
         let mut local = std::mem::take(&mut fetch.local);
         let (version, bytes_max) = (fetch.version, fetch.bytes_max);
+        if let Some(parked_ns) = fetch.parked_ns.take() {
+            fetch.waited_ns += now.monotonic_ns.saturating_sub(parked_ns);
+        }
         fetch.last_round |= now.reached(fetch.deadline_ns);
         fetch.dirty = false;
         pieces.clear();
@@ -271,6 +275,7 @@ impl Shard {
             return;
         }
         fetch.state = FetchState::Parked;
+        fetch.parked_ns = Some(now.monotonic_ns);
         // The next round reads them again; until then nobody's memory is held.
         fetch.pieces.clear();
         if !std::mem::replace(&mut fetch.has_deadline, true) {
@@ -291,8 +296,29 @@ impl Shard {
         {
             connection.fetches.remove(at);
         }
+        self.count_fetch(&fetch);
         self.answer_fetch(&mut fetch, out);
         self.recycle_fetch(fetch);
+    }
+
+    /// Counts what leaves, and the time it took.
+    fn count_fetch(&mut self, fetch: &PendingFetch) {
+        for (index, log) in &fetch.local {
+            let at = *index as usize;
+            let read = &fetch.reads[at];
+            if read.bytes > 0 {
+                let records = read.next_offset - fetch.targets[at].offset;
+                let meter = &mut self.partitions[log.0 as usize].meter;
+                meter.count_out(records, read.bytes);
+            }
+        }
+        let took_ns = self.meters.since(fetch.arrived_ns);
+        self.meters
+            .fetch
+            .record(took_ns.saturating_sub(fetch.waited_ns));
+        if fetch.waited_ns > 0 {
+            self.meters.fetch_wait.record(fetch.waited_ns);
+        }
     }
 
     /// Forgets a fetch whose connection is gone.
@@ -371,6 +397,7 @@ impl Shard {
         out: &mut Outbox<Message>,
     ) {
         let mut results = Vec::with_capacity(parts.len());
+        let mut reads = Vec::with_capacity(parts.len());
         let (mut total, mut counted) = (0usize, 0usize);
         let (mut urgent, mut locating) = (false, false);
         for part in parts {
@@ -381,14 +408,30 @@ impl Shard {
             urgent |= read.is_urgent();
             locating |= read.locating;
             results.push(result);
+            reads.push((read.next_offset, read.bytes));
         }
         self.counters.forwarded_bytes += total as u64;
         // Else the answer leaves after this round, whatever the other cores have.
         let waits = counted < watch_below || (locating && total == 0);
         if waits && !urgent {
             self.watch_for(core, ticket, parts);
+        } else {
+            self.count_foreign_reads(parts, &reads);
         }
         out.mail(core, Message::FetchData { ticket, results });
+    }
+
+    /// What was read for another core leaves with its answer. With fewer bytes than it wants it reads
+    /// again, and that is not counted.
+    fn count_foreign_reads(&mut self, parts: &[FetchPart], reads: &[(i64, usize)]) {
+        for (part, (next_offset, bytes)) in parts.iter().zip(reads) {
+            let entry = self.table.by_id(part.topic_id);
+            let owner = entry.and_then(|entry| entry.owner(part.partition, self.cores));
+            if let (Some(Owner::Here(log)), true) = (owner, *bytes > 0) {
+                let meter = &mut self.partitions[log.0 as usize].meter;
+                meter.count_out(next_offset - part.offset, *bytes);
+            }
+        }
     }
 
     fn read_for(

@@ -174,6 +174,8 @@ impl Shard {
         fetch.correlation_id = request.correlation_id;
         fetch.state = FetchState::Reading;
         fetch.watch = NO_WATCH;
+        fetch.arrived_ns = self.meters.arrived_ns;
+        (fetch.parked_ns, fetch.waited_ns) = (None, 0);
         (fetch.dirty, fetch.last_round, fetch.has_deadline) = (false, false, false);
         fetch
     }
