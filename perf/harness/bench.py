@@ -5,7 +5,9 @@ import shutil
 import statistics
 from dataclasses import dataclass, field
 
-from .processes import Broker, FloorServer, Load, ended_ticks, run_tool
+from .processes import (
+    CLIENT_CORE, Broker, FloorServer, Holder, Load, ended_ticks, run_tool,
+)
 
 
 @dataclass
@@ -86,12 +88,25 @@ class Bench:
             "--partitions", partitions,
         )
 
-    def load(self, subcommand, protocol, server, *arguments):
-        return Load(self.floor, subcommand, protocol, server.address, *arguments)
+    def load(self, subcommand, protocol, server, *arguments, nice=0):
+        return Load(self.floor, subcommand, protocol, server.address, *arguments, nice=nice)
+
+    def hold_connections(self, server, connections):
+        """Idle connections to a server."""
+        return Holder(self.floor, server.address, connections)
+
+    def warm_up_s(self):
+        """How long a load runs before it is measured."""
+        return max(0.5, self.seconds / 4)
+
+    @property
+    def client_core(self):
+        """The core of everything that is not the server."""
+        return CLIENT_CORE
 
     def append(self, protocol, server, *arguments):
         """Appends for the usual time on a quiet machine; the load's figures."""
-        timing = ["--seconds", self.seconds, "--warm-up-seconds", max(0.5, self.seconds / 4)]
+        timing = ["--seconds", self.seconds, "--warm-up-seconds", self.warm_up_s()]
         return self.steady(server, "durable-load", protocol, *timing, *arguments)
 
     def steady(self, server, subcommand, protocol, *arguments, prepare=lambda: None):

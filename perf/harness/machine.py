@@ -1,6 +1,7 @@
 """What the machine is doing: builds, free cores and ports, noise, the page cache."""
 
 import os
+import resource
 import socket
 import subprocess
 import sys
@@ -45,6 +46,18 @@ def check_cores():
         raise CannotMeasure(f"cores 0 and 1 are needed; this process may use {sorted(allowed)}")
 
 
+def check_descriptors(wanted):
+    """Raises the limit of open files as far as `wanted`, or says that it is too low."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard != resource.RLIM_INFINITY and hard < wanted:
+        raise CannotMeasure(
+            f"the limit of open files is {hard}; {wanted} are needed: raise it (ulimit -Hn), or ask "
+            "for fewer connections"
+        )
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+
+
 def free_port():
     """A TCP port that nobody listens on at this moment."""
     with socket.socket() as probe:
@@ -69,6 +82,14 @@ def busy_share():
     time.sleep(SAMPLE_S)
     busy_after, total_after = cpu_times()
     return (busy_after - busy_before) / max(1, total_after - total_before)
+
+
+def process_ticks(process_id):
+    """CPU time a running process has used, in clock ticks."""
+    with open(f"/proc/{process_id}/stat", encoding="ascii") as stat:
+        # The name, in parentheses, may hold spaces; user and system time are fields 14, 15.
+        fields = stat.read().rpartition(")")[2].split()
+    return int(fields[11]) + int(fields[12])
 
 
 class Noise:
@@ -97,17 +118,28 @@ class Noise:
         attempts = []
         for _ in range(ATTEMPTS):
             self.settle()
-            own_before, (busy_before, total_before) = own_ticks(), cpu_times()
-            result = run()
-            own_after, (busy_after, total_after) = own_ticks(), cpu_times()
-            others = (busy_after - busy_before) - (own_after - own_before)
-            attempts.append((max(0, others) / max(1, total_after - total_before), result))
+            attempts.append(self.watched(own_ticks, run))
             if attempts[-1][0] <= QUIET_BUSY_MAX:
                 break
         self.repeated += len(attempts) - 1
         share, result = min(attempts, key=lambda attempt: attempt[0])
         self.kept_shares.append(share)
         return result
+
+    def once(self, own_ticks, run):
+        """The result of `run`, made once: for figures that are only worth something as a pair."""
+        share, result = self.watched(own_ticks, run)
+        self.kept_shares.append(share)
+        return result
+
+    @staticmethod
+    def watched(own_ticks, run):
+        """The share of the CPU that others used while `run` ran, and its result."""
+        own_before, (busy_before, total_before) = own_ticks(), cpu_times()
+        result = run()
+        own_after, (busy_after, total_after) = own_ticks(), cpu_times()
+        others = (busy_after - busy_before) - (own_after - own_before)
+        return max(0, others) / max(1, total_after - total_before), result
 
     def describe(self):
         """One sentence for the report."""

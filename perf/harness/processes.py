@@ -13,7 +13,7 @@ import threading
 import time
 from collections import deque
 
-from .machine import CannotMeasure, free_port
+from .machine import CannotMeasure, free_port, process_ticks
 
 READY = re.compile(r"\bready\b")
 SERVER_CORE = 0
@@ -39,6 +39,8 @@ class Server:
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
+            # Metrics on any free port: another broker of this machine may have the usual one.
+            env=os.environ | {"HIGHWATER_OPS_LISTEN": "127.0.0.1:0"},
             text=True,
             preexec_fn=lambda: os.sched_setaffinity(0, cores),
         )
@@ -82,10 +84,7 @@ class Server:
 
     def cpu_ticks(self):
         """CPU time this process has used, in clock ticks."""
-        with open(f"/proc/{self.process.pid}/stat", encoding="ascii") as stat:
-            # The name, in parentheses, may hold spaces; user and system time are fields 14, 15.
-            fields = stat.read().rpartition(")")[2].split()
-        return int(fields[11]) + int(fields[12])
+        return process_ticks(self.process.pid)
 
     def resident_bytes(self):
         """Resident memory, from /proc."""
@@ -133,15 +132,23 @@ class Broker(Server):
             command += ["--set", setting]
         super().__init__(command, set(range(cores)))
 
-    def counters(self):
-        """The per-core counters, asked for by SIGUSR1."""
+    def told(self):
+        """What the broker tells about itself when asked by SIGUSR1."""
         self.process.send_signal(signal.SIGUSR1)
         line = self._wait_for(
             lambda line: '"event":"counters"' in line.replace(" ", ""),
             COUNTERS_S,
             "print its counters",
         )
-        return json.loads(line[line.index("{") :])["cores"]
+        return json.loads(line[line.index("{") :])
+
+    def counters(self):
+        """The per-core counters."""
+        return self.told()["cores"]
+
+    def memory_budget_bytes(self):
+        """The memory the broker says it stays within."""
+        return self.told()["memory_budget_bytes"]
 
     def stop(self):
         code = super().stop()
@@ -161,17 +168,46 @@ class Broker(Server):
 class Load:
     """A load running on the client's core; `result` waits for its figures."""
 
-    def __init__(self, floor, subcommand, protocol, address, *arguments):
+    def __init__(self, floor, subcommand, protocol, address, *arguments, nice=0):
         command = [floor, subcommand, "--protocol", protocol, "--connect", address]
         command += ["--core", CLIENT_CORE, *arguments]
         self.command = [str(part) for part in command]
         self.process = subprocess.Popen(
-            self.command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+            self.command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+            preexec_fn=lambda: os.nice(nice),
         )
+
+    def cpu_ticks(self):
+        """CPU time this process has used, in clock ticks."""
+        return process_ticks(self.process.pid)
 
     def result(self):
         """The figures the load printed."""
         return finish(self.process, self.command)
+
+
+class Holder:
+    """Idle connections, open until the end of the `with`; `figures` says how they were opened."""
+
+    def __init__(self, floor, address, connections):
+        command = [floor, "idle-connections", "--connect", address, "--core", CLIENT_CORE]
+        command += ["--connections", connections]
+        self.command = [str(part) for part in command]
+        self.process = subprocess.Popen(
+            self.command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+            text=True,
+        )
+        line = self.process.stdout.readline()
+        if not line:
+            _, errors = self.process.communicate()
+            raise CannotMeasure(f"{' '.join(self.command)}: {errors.strip()}")
+        self.figures = json.loads(line)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.process.communicate()
 
 
 def ended_ticks():

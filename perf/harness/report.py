@@ -14,8 +14,12 @@ KEYS = [
     "idle_partition_bytes",
     "forwarded_p50_ratio",
 ]
+ISOLATION_KEYS = ["isolation_p99_9_ratio", "isolation_memory_ratio", "idle_connection_bytes"]
 HEAD = ["measured", "unit", "floor median (min..max)", "broker median (min..max)", "value",
         "target", "met"]
+
+ISOLATION_HEAD = ["measured", "unit", "quiet median (min..max)", "storm median (min..max)",
+                  *HEAD[4:]]
 
 
 def number(value):
@@ -46,10 +50,10 @@ def row(line):
             line.target, met]
 
 
-def table(lines, failures, noise):
+def table(lines, failures, noise, head=HEAD):
     """The whole report as text."""
-    rows = [HEAD] + [row(line) for line in lines]
-    widths = [max(len(cells[column]) for cells in rows) for column in range(len(HEAD))]
+    rows = [head] + [row(line) for line in lines]
+    widths = [max(len(cells[column]) for cells in rows) for column in range(len(head))]
     text = []
     for index, cells in enumerate(rows):
         padded = [cell.ljust(width) for cell, width in zip(cells, widths)]
@@ -65,7 +69,7 @@ def table(lines, failures, noise):
     return "\n".join(text)
 
 
-def as_json(lines):
-    """Exactly the ten keys; null where nothing was measured."""
+def as_json(lines, keys=KEYS):
+    """Exactly the promised keys; null where nothing was measured."""
     values = {line.key: line.value for line in lines if line.key}
-    return json.dumps({key: values.get(key) for key in KEYS})
+    return json.dumps({key: values.get(key) for key in keys})

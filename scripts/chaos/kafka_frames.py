@@ -1,13 +1,15 @@
 """Just enough of the Kafka protocol to check a broker from outside, written by hand.
 
 Shares no code with the broker or its client: an error common to both would go unnoticed otherwise.
-Non-flexible versions only: CreateTopics 4, InitProducerId 1, Produce 8, Fetch 11, ListOffsets 2.
+Non-flexible versions only: CreateTopics 4, InitProducerId 1, Produce 8, Fetch 11, ListOffsets 2,
+OffsetFetch 5, DescribeGroups 0.
 """
 
 import socket
 import struct
 
 CREATE_TOPICS, INIT_PRODUCER_ID, PRODUCE, FETCH, LIST_OFFSETS = 19, 22, 0, 1, 2
+OFFSET_FETCH, DESCRIBE_GROUPS = 9, 15
 
 _CRC_TABLE = []
 for _byte in range(256):
@@ -194,3 +196,36 @@ def list_offset(connection, topic, partition, timestamp):
     _, error, _, offset = struct.unpack_from(">ihqq", answer, at)
     assert error == 0, f"ListOffsets: error {error}"
     return offset
+
+
+def offset_fetch(connection, group, topic, partitions):
+    """(error, {partition: committed offset, -1 for none}); OffsetFetch 5."""
+    body = string(group) + struct.pack(">i", 1) + string(topic)
+    body += struct.pack(f">i{len(partitions)}i", len(partitions), *partitions)
+    answer = connection.call(OFFSET_FETCH, 5, body)
+    topics, at = struct.unpack_from(">i", answer, 4)[0], 8
+    offsets, first_error = {}, 0
+    for _ in range(topics):
+        at += 2 + struct.unpack_from(">h", answer, at)[0]
+        count = struct.unpack_from(">i", answer, at)[0]
+        at += 4
+        for _ in range(count):
+            partition, offset, _, metadata = struct.unpack_from(">iqih", answer, at)
+            at += 18 + max(metadata, 0)
+            first_error = first_error or struct.unpack_from(">h", answer, at)[0]
+            at += 2
+            offsets[partition] = offset
+    return struct.unpack_from(">h", answer, at)[0] or first_error, offsets
+
+
+def describe_group(connection, group):
+    """(error, state, number of members); DescribeGroups 0."""
+    answer = connection.call(DESCRIBE_GROUPS, 0, struct.pack(">i", 1) + string(group))
+    error, length = struct.unpack_from(">hh", answer, 4)
+    at = 8 + length
+    texts = []
+    for _ in range(3):
+        length = struct.unpack_from(">h", answer, at)[0]
+        texts.append(answer[at + 2 : at + 2 + max(length, 0)].decode())
+        at += 2 + max(length, 0)
+    return error, texts[0], struct.unpack_from(">i", answer, at)[0]

@@ -1,10 +1,13 @@
 """The behaviours under test, in the order they run, and which clients must show each.
 
 A client that does not report a behaviour it owes has failed it: a crash half-way cannot pass.
+A behaviour that a client cannot show is a limit, named with its reason: never a silent gap.
 """
 
-CLIENTS = ("kcat", "confluent", "java")
-ADMIN = ("confluent", "java")
+CLIENTS = ("kcat", "confluent", "rdkafka", "java", "franz-go", "sarama")
+ADMIN = tuple(client for client in CLIENTS if client != "kcat")
+# Clients whose program has the group behaviours.
+GROUPS = ("rdkafka", "java", "franz-go", "sarama")
 
 # name, what it proves, the clients that owe it
 BEHAVIOURS = (
@@ -39,6 +42,50 @@ BEHAVIOURS = (
     ("delete-records", "the beginning moves, the rest stays", ADMIN),
     ("delete-topic", "gone, and empty when created again", ADMIN),
     ("refuse-compact", "cleanup.policy=compact is refused (not with --peer kafka)", ADMIN),
+    # Groups. A check uses topics and groups of its own; `crash` means: gone without leaving.
+    (
+        "group-two-rebalances",
+        "a member joins, then one crashes: every partition owned exactly once after each",
+        GROUPS,
+    ),
+    ("group-cooperative", "cooperative-sticky: nobody loses what it keeps", GROUPS),
+    ("group-static", "a static member restarts within its session: no rebalance", GROUPS),
+    ("commit-sync", "a new member resumes exactly where the last committed", GROUPS),
+    ("commit-async", "the same, the answer taken later", GROUPS),
+    ("metadata-commit", "the metadata beside an offset comes back, also empty", GROUPS),
+    ("crash-resume", "after a crash the committed offset counts: no record skipped", GROUPS),
+    ("reset-offsets", "refused with members; without, the next member starts there", GROUPS),
+    ("list-groups", "listed with its protocol type once it exists, not before", GROUPS),
+    ("describe-group", "state, assignor, members and what they own; Empty at the end", GROUPS),
+    ("delete-group", "refused with members; then gone together with its offsets", GROUPS),
+    ("pause-resume", "a paused partition brings nothing, then all of it", GROUPS),
+    ("regex-subscription", "a topic created later is found, others are not", GROUPS),
+    ("fan-in", "three producers, one consumer: every record once", GROUPS),
+    ("fan-out", "three groups: each reads every record", GROUPS),
+)
+
+# client, behaviour: why that client cannot show it. Printed as `limit`, and not run.
+LIMITS = {
+    ("kcat", name): "kcat sends no admin requests"
+    for name, _, clients in BEHAVIOURS
+    if clients == ADMIN
+}
+
+# The subset for CI (--quick): one behaviour of each kind.
+QUICK = (
+    "create",
+    "acks-all",
+    "idempotence",
+    "codec-zstd",
+    "content",
+    "from-start",
+    "from-timestamp",
+    "list-offsets",
+    "group-two-rebalances",
+    "commit-sync",
+    "crash-resume",
+    "delete-group",
+    "delete-topic",
 )
 
 NAMES = tuple(name for name, _, _ in BEHAVIOURS)

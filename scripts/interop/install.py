@@ -1,12 +1,13 @@
 #!/usr/bin/env python3
 """Installs the clients under test, only what is missing, into one cache directory.
 
-    install.py kcat confluent java
+    install.py kcat confluent rdkafka java franz-go sarama
 
 Debian packages come by apt-get (as root or through sudo), confluent-kafka into a virtual
-environment, the Java program and kafka-clients by Maven. A stamp per client holds a digest of
-everything it was built from, so a second run does nothing. Versions are pinned here and in
-java/pom.xml.
+environment, the Java program and kafka-clients by Maven, the Go and Rust programs by their own
+compilers, which must be there. A stamp per client holds a digest of everything it was built from,
+so a second run does nothing. Versions are pinned here, in java/pom.xml, in go/go.sum and in
+rdkafka/Cargo.lock.
 """
 
 import hashlib
@@ -131,7 +132,50 @@ def java():
     stamped("java", digest_of(*(path.read_text() for path in sources)), build)
 
 
-INSTALLERS = {"kcat": kcat, "confluent": confluent, "java": java, "java-tools": java_tools}
+def go(client):
+    """One of the two Go programs; they share go.mod and the checks."""
+    need("go", "https://go.dev/doc/install")
+    project = HERE / "go"
+    names = ("go.mod", "go.sum", *(f"{part}/*.go" for part in ("checks", client)))
+    sources = sorted(path for name in names for path in project.glob(name))
+
+    def build():
+        say(f"go build {client}")
+        # -mod=readonly: what go.sum does not pin is refused.
+        words = ["go", "build", "-mod=readonly", "-o", CACHE / "go" / client, f"./{client}"]
+        run(words, cwd=project)
+
+    stamped(client, digest_of(*(path.read_text() for path in sources)), build)
+
+
+def rdkafka():
+    need("cargo", "https://rustup.rs")
+    project = HERE / "rdkafka"
+    sources = [project / "Cargo.toml", project / "Cargo.lock"]
+    sources += sorted((project / "src").rglob("*.rs"))
+
+    def build():
+        say("cargo build rdkafka, with librdkafka in C (minutes, once)")
+        target = CACHE / "rdkafka-target"
+        run(["cargo", "build", "--locked", "--release", "--target-dir", target], cwd=project)
+
+    stamped("rdkafka", digest_of(*(path.read_text() for path in sources)), build)
+
+
+def need(tool, where):
+    if shutil.which(tool) is None:
+        sys.exit(f"install: {tool} is missing, see {where}")
+
+
+INSTALLERS = {
+    "kcat": kcat,
+    "confluent": confluent,
+    "rdkafka": rdkafka,
+    "java": java,
+    "franz-go": lambda: go("franz-go"),
+    "sarama": lambda: go("sarama"),
+    "java-tools": java_tools,
+}
 
 
 def install(names):

@@ -20,7 +20,7 @@ from pathlib import Path
 
 import api_versions
 import install
-from behaviours import BEHAVIOURS, CLIENTS, NAMES, owed_by
+from behaviours import BEHAVIOURS, CLIENTS, LIMITS, NAMES, QUICK, owed_by
 from broker import Broker
 
 # No check takes longer: each waits TIMEOUT_S at most for an answer, a few times in a row.
@@ -32,19 +32,22 @@ CLIENT_LIMIT_S = 300
 def options():
     parser = argparse.ArgumentParser(
         prog="scripts/interop/run",
-        description="Tests a Kafka-protocol broker with kcat, confluent-kafka and Java.",
+        description="Tests a Kafka-protocol broker with clients written by others.",
     )
     target = parser.add_mutually_exclusive_group(required=True)
     target.add_argument("--bootstrap", metavar="HOST:PORT", help="a broker that runs already")
     target.add_argument("--start", metavar="HIGHWATER", help="a binary to start and to stop")
     target.add_argument("--install-only", action="store_true", help="install the clients, no test")
     parser.add_argument("--clients", default=",".join(CLIENTS), help="default: %(default)s")
-    parser.add_argument("--only", metavar="CHECK,CHECK", help="run these checks alone")
+    subset = parser.add_mutually_exclusive_group()
+    subset.add_argument("--only", metavar="CHECK,CHECK", help="run these checks alone")
+    subset.add_argument("--quick", action="store_true", help="the subset for CI")
     parser.add_argument("--peer", default="highwater", choices=("highwater", "kafka"))
     parser.add_argument("--json", action="store_true", help="one JSON document on stdout")
     chosen = parser.parse_args()
     chosen.clients = chosen.clients.split(",")
-    chosen.only = chosen.only.split(",") if chosen.only else list(NAMES)
+    every = QUICK if chosen.quick else NAMES
+    chosen.only = chosen.only.split(",") if chosen.only else list(every)
     for name, known in ((chosen.clients, CLIENTS), (chosen.only, NAMES)):
         unknown = sorted(set(name) - set(known))
         if unknown:
@@ -78,7 +81,9 @@ class Report:
     def table(self, clients):
         """Behaviours down, clients across; a dot where that client does not owe it."""
         cell = {(r["client"], r["check"]): r["status"] for r in self.results}
-        words = {"ok": "ok", "skip": "skip", "fail": "FAIL", None: "."}
+        tested = {check for _, check in cell}
+        cell.update({key: "limit" for key in LIMITS if key[1] in tested})
+        words = {"ok": "ok", "skip": "skip", "fail": "FAIL", "limit": "limit", None: "."}
         self.say()
         self.say(f"{'':<20} " + " ".join(f"{client:<10}" for client in clients))
         for name, meaning, _ in BEHAVIOURS:
@@ -86,6 +91,9 @@ class Report:
             if any(row):
                 cells = " ".join(f"{words[status]:<10}" for status in row)
                 self.say(f"{name:<20} {cells} {meaning}")
+        for client, reason in sorted({(client, why) for (client, _), why in LIMITS.items()}):
+            if client in clients:
+                self.say(f"limit: {client}: {reason}")
         self.say()
 
     def close(self, clients, seconds):
@@ -114,6 +122,10 @@ def program(client):
         classpath = f"{install.JAVA_CLASSES}:{install.JAVA_LIBRARIES}/*"
         quiet = "-Dorg.slf4j.simpleLogger.defaultLogLevel=error"
         return ["java", "-Xmx256m", quiet, "-cp", classpath, "highwater.interop.Main"]
+    if client in ("franz-go", "sarama"):
+        return [str(install.CACHE / "go" / client)]
+    if client == "rdkafka":
+        return [str(install.CACHE / "rdkafka-target" / "release" / "interop-rdkafka")]
     file = {"kcat": "kcat.py", "confluent": "confluent_client.py"}[client]
     return [str(install.VENV_PYTHON), str(install.HERE / file)]
 
@@ -132,7 +144,19 @@ def versions(clients):
     if "java" in clients:
         (jar,) = install.JAVA_LIBRARIES.glob("kafka-clients-*.jar")
         found["java"] = jar.stem
+    modules = {"franz-go": "github.com/twmb/franz-go", "sarama": "github.com/IBM/sarama"}
+    for client, module in modules.items():
+        if client in clients:
+            found[client] = pinned(install.HERE / "go" / "go.mod", module)
+    if "rdkafka" in clients:
+        found["rdkafka"] = pinned(install.HERE / "rdkafka" / "Cargo.toml", "rdkafka =")
     return found
+
+
+def pinned(file, start):
+    """The first line of that file that names it so."""
+    lines = (line.strip() for line in file.read_text().splitlines())
+    return next((line for line in lines if line.startswith(start)), f"not in {file.name}")
 
 
 class Unfinished(Exception):

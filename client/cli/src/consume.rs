@@ -14,12 +14,13 @@ use highwater_client::{ClientError, FetchedRecord};
 
 use crate::CommandError;
 use crate::arguments::Connect;
+use crate::consume_group;
 use crate::moment::Moment;
 use crate::output::{Waiting, grouped};
 use crate::record_json::line_of;
 
 /// How long a broker may wait for records when we only want what is there.
-const WAIT_AT_END_MS: i32 = 20;
+pub(crate) const WAIT_AT_END_MS: i32 = 20;
 /// How often somebody who waits is told why, when the reason changed.
 const TELL_EVERY: Duration = Duration::from_secs(1);
 const PROGRESS_EVERY: Duration = Duration::from_millis(500);
@@ -32,23 +33,38 @@ const PROGRESS_EVERY: Duration = Duration::from_millis(500);
   highwater consume orders --from-timestamp 15m            from a quarter of an hour ago on
   highwater consume orders --format key-value              key, tab, value
   highwater consume orders --partition 0 --offset 42 --max-records 1 --json
-  highwater consume orders --from-beginning -e --json | highwater produce copy --json")]
+  highwater consume orders --from-beginning -e --json | highwater produce copy --json
+  highwater consume orders --group billing                 shares the topic with other members
+  highwater consume orders clicks -g billing --from-beginning --instance-id worker-1
+
+With --group every member gets some of the partitions. What was printed is committed, and the next
+start goes on there; --from-beginning counts where nothing is committed yet.")]
 pub struct ConsumeArguments {
     #[command(flatten)]
-    connect: Connect,
-    /// Name of the topic.
-    topic: String,
+    pub connect: Connect,
+    /// Name of the topic; with --group there may be several.
+    #[arg(required = true, value_name = "TOPIC")]
+    pub topics: Vec<String>,
+    #[command(flatten)]
+    pub membership: MembershipArguments,
     /// Read this partition only.
-    #[arg(short, long, value_name = "P", value_parser = clap::value_parser!(i32).range(0..))]
+    #[arg(
+        short,
+        long,
+        value_name = "P",
+        conflicts_with = "group",
+        value_parser = clap::value_parser!(i32).range(0..)
+    )]
     partition: Option<i32>,
     /// Start at the oldest record instead of the end.
     #[arg(long, group = "start")]
-    from_beginning: bool,
+    pub from_beginning: bool,
     /// Start at this offset, in every partition that is read; mostly used with --partition.
     #[arg(
         short,
         long,
         group = "start",
+        conflicts_with = "group",
         value_name = "N",
         value_parser = clap::value_parser!(i64).range(0..)
     )]
@@ -59,15 +75,16 @@ pub struct ConsumeArguments {
         long,
         visible_alias = "timestamp",
         group = "start",
+        conflicts_with = "group",
         value_name = "WHEN"
     )]
     from_timestamp: Option<Moment>,
     /// End after this many records.
     #[arg(short = 'n', long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
-    max_records: Option<u64>,
+    pub max_records: Option<u64>,
     /// End when every partition was read up to its high-water mark.
     #[arg(short, long)]
-    exit_at_end: bool,
+    pub exit_at_end: bool,
     /// What to print of each record: its value, key and value with a tab between, or all as JSON.
     #[arg(short, long, value_enum, default_value_t = Format::Value)]
     format: Format,
@@ -77,7 +94,7 @@ pub struct ConsumeArguments {
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
-enum Format {
+pub enum Format {
     Value,
     KeyValue,
     Json,
@@ -95,14 +112,46 @@ impl ConsumeArguments {
         }
     }
 
-    fn format(&self) -> Format {
+    pub fn format(&self) -> Format {
         if self.json { Format::Json } else { self.format }
     }
 }
 
+/// Being a member of a group.
+#[derive(Debug, Args)]
+pub struct MembershipArguments {
+    /// Read as a member of this group: its members share the partitions and commit what they read.
+    #[arg(short, long, value_name = "GROUP")]
+    pub group: Option<String>,
+    /// A name that stays the same over restarts: the member gets its partitions back without a
+    /// rebalance if it returns within its session timeout.
+    #[arg(long, value_name = "ID", requires = "group")]
+    pub instance_id: Option<String>,
+    /// How partitions are shared; all members need one in common. Repeat it for several, best
+    /// first. Without it: range and cooperative-sticky, as Java's consumers have it.
+    #[arg(long, value_enum, requires = "group", value_name = "NAME")]
+    pub assignor: Vec<AssignorName>,
+}
+
+/// The assignors by the names they have in every Kafka client.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub enum AssignorName {
+    Range,
+    #[value(name = "roundrobin")]
+    RoundRobin,
+    CooperativeSticky,
+}
+
 pub(crate) async fn run(arguments: ConsumeArguments) -> Result<(), CommandError> {
+    if arguments.membership.group.is_some() {
+        return consume_group::run(&arguments).await;
+    }
+    let [topic] = arguments.topics.as_slice() else {
+        let usage = "several topics are read as a member of a group; name one with --group";
+        return Err(CommandError::Usage(usage.to_string()));
+    };
     let client = arguments.connect.connect().await?;
-    let count = client.topic_partitions(&arguments.topic).await?;
+    let count = client.topic_partitions(topic).await?;
     let partitions = match arguments.partition {
         Some(partition) => vec![partition],
         None => (0..count).collect(),
@@ -112,8 +161,7 @@ pub(crate) async fn run(arguments: ConsumeArguments) -> Result<(), CommandError>
         settings.max_wait_ms = WAIT_AT_END_MS;
     }
     let start = arguments.start(client.now().wall_ms);
-    let consumer =
-        ConsumerHandle::start(&client, settings, &arguments.topic, &partitions, start).await?;
+    let consumer = ConsumerHandle::start(&client, settings, topic, &partitions, start).await?;
     print_records(&client, &consumer, &arguments).await
 }
 
@@ -158,7 +206,7 @@ async fn print_records(
 }
 
 /// What somebody at a terminal sees while records go elsewhere, or while none come.
-struct Progress {
+pub(crate) struct Progress {
     records: u64,
     shown_records: u64,
     shown_at_ns: u64,
@@ -169,7 +217,7 @@ struct Progress {
 }
 
 impl Progress {
-    fn start(now: Now) -> Progress {
+    pub fn start(now: Now) -> Progress {
         let read = stderr().is_terminal();
         Progress {
             records: 0,
@@ -180,7 +228,7 @@ impl Progress {
         }
     }
 
-    fn idle(&mut self) {
+    pub fn idle(&mut self) {
         if self.hints && self.records == 0 {
             let hint = "Waiting for new records; --from-beginning shows those that are there. \
                         Ctrl-C ends.\n";
@@ -189,7 +237,7 @@ impl Progress {
         self.hints = false;
     }
 
-    fn printed(&mut self, count: u64, now: Now) {
+    pub fn printed(&mut self, count: u64, now: Now) {
         self.records += count;
         let elapsed_ns = now.monotonic_ns - self.shown_at_ns;
         if !self.shows_rate || u128::from(elapsed_ns) < PROGRESS_EVERY.as_nanos() {
@@ -205,7 +253,7 @@ impl Progress {
         (self.shown_records, self.shown_at_ns) = (self.records, now.monotonic_ns);
     }
 
-    fn end(&self) {
+    pub fn end(&self) {
         if self.shows_rate {
             let line = format!("\r\x1b[K{} records\n", grouped(self.records));
             let _ = stderr().write_all(line.as_bytes());
@@ -230,7 +278,12 @@ async fn next(
     }
 }
 
-fn print_record(format: Format, fetched: &Fetched, record: &FetchedRecord, out: &mut Vec<u8>) {
+pub(crate) fn print_record(
+    format: Format,
+    fetched: &Fetched,
+    record: &FetchedRecord,
+    out: &mut Vec<u8>,
+) {
     match format {
         Format::Value => out.extend_from_slice(record.value.as_deref().unwrap_or_default()),
         Format::KeyValue => {

@@ -1,4 +1,5 @@
-//! The client commands of the `highwater` binary: topics, configuration, cluster, produce, consume.
+//! The client commands of the `highwater` binary: topics, configuration, cluster, groups,
+//! produce, consume.
 //!
 //! Every command connects, does one thing and ends. People get aligned tables, programs get JSON
 //! with `--json`; errors are one sentence on stderr with what to do about it. Exit codes: 0 done,
@@ -10,6 +11,8 @@ mod arguments;
 mod cluster;
 mod config;
 mod consume;
+mod consume_group;
+mod group;
 mod moment;
 mod output;
 mod produce;
@@ -42,6 +45,11 @@ const HELP_CONFIG: &str = "Examples:
   highwater config set orders retention.ms=86400000
   highwater config unset orders retention.ms";
 
+const HELP_GROUP: &str = "Examples:
+  highwater group list
+  highwater group describe billing                     how far each partition is, and who reads it
+  highwater group reset-offsets billing --topic orders --to-earliest --execute";
+
 /// The commands that talk to a broker.
 #[derive(Debug, Subcommand)]
 pub enum ClientCommand {
@@ -57,6 +65,9 @@ pub enum ClientCommand {
         after_help = "Example:\n  highwater cluster describe --json"
     )]
     Cluster(cluster::ClusterCommand),
+    /// Show consumer groups and their lag, move their offsets, delete them.
+    #[command(subcommand, after_help = HELP_GROUP)]
+    Group(group::GroupCommand),
     /// Write one record per line of standard input: values, keys and values, or JSON.
     Produce(produce::ProduceArguments),
     /// Read records and print them: values, keys and values, or JSON.
@@ -87,6 +98,7 @@ pub fn run(command: ClientCommand) -> ExitCode {
             ClientCommand::Topic(command) => topic::run(command).await,
             ClientCommand::Config(command) => config::run(command).await,
             ClientCommand::Cluster(command) => cluster::run(command).await,
+            ClientCommand::Group(command) => group::run(command).await,
             ClientCommand::Produce(arguments) => produce::run(arguments).await,
             ClientCommand::Consume(arguments) => consume::run(arguments).await,
         }

@@ -1,11 +1,11 @@
 //! A Kafka-protocol client: producer, consumer and admin for users who count microseconds.
 //!
 //! Two layers. The state machines ([`connection`], [`metadata`], [`producer`], [`consumer`],
-//! [`calls`]) are handed bytes and the time and hand out requests; they know no socket, clock,
+//! [`group`], [`calls`]) are handed bytes and the time and hand out requests; they know no socket, clock,
 //! thread or random source, so every sequence of events can be tested exactly. The [`driver`] runs
 //! them on one thread with monoio.
 //!
-//! Deliberately absent: consumer groups, transactions and fetch sessions.
+//! Deliberately absent: transactions and fetch sessions.
 
 #![forbid(unsafe_code)]
 
@@ -15,6 +15,7 @@ pub mod consumer;
 #[cfg(feature = "monoio")]
 pub mod driver;
 pub mod error;
+pub mod group;
 pub mod metadata;
 pub mod partitioner;
 pub mod producer;

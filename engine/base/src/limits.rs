@@ -6,9 +6,6 @@ pub const BLOCK_BYTES: usize = 4096;
 /// Largest request frame accepted, excluding its length prefix (Kafka's `socket.request.max.bytes`).
 pub const FRAME_BYTES_MAX: usize = 100 * 1024 * 1024;
 
-/// Requests of one connection that may be under way at once; the socket is not read beyond it.
-pub const CONNECTION_REQUESTS_MAX: usize = 1024;
-
 /// Response bytes queued on one connection before its socket is no longer read.
 pub const CONNECTION_SEND_BYTES_MAX: usize = 64 * 1024 * 1024;
 

@@ -288,6 +288,7 @@ impl ShardFactory {
             logs,
             leader,
             metadata_records_replayed: replayed,
+            group_id_seed: u64::from_le_bytes(highwater_reactor::random_bytes()),
         };
         Ok(Shard::new(parts, now))
     }
@@ -312,6 +313,7 @@ impl ShardFactory {
         let controller = ControllerConfig {
             broker_ids: self.identity.brokers().iter().map(|b| b.id).collect(),
             num_partitions: config.num_partitions,
+            offsets_topic_partitions: config.offsets_topic_partitions,
             cores: self.identity.cores,
             topics_max: config.topics_max,
             partitions_max: config.partitions_max,
@@ -475,6 +477,9 @@ pub fn reactor_config(
         send_bytes_max: config.send_queue_bytes_max,
         connections_max: config.connections_max,
         open_files_max: config.open_files_max,
+        receive_bytes_max: config.receive_buffers_mb << 20,
+        cold_reads_in_flight_max: config.cold_reads_in_flight_max,
+        cold_read_ahead_bytes: config.cold_read_ahead_bytes,
         ..ReactorConfig::default()
     })
 }

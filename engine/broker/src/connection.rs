@@ -5,10 +5,11 @@
 //! moves when the connection is steered to another core is [`Travelling`].
 
 use std::collections::VecDeque;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use highwater_base::CoreId;
-use highwater_base::limits::{CONNECTION_ANSWER_BYTES_MAX, CONNECTION_REQUESTS_MAX};
+use highwater_base::limits::CONNECTION_ANSWER_BYTES_MAX;
 use highwater_ops::figures::ClientSoftware;
 use highwater_reactor::{ConnectionInfo, SendPiece};
 
@@ -65,8 +66,10 @@ pub struct ClientFacts {
 }
 
 /// State of one connection on the core that serves it.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Connection {
+    /// Where the client is.
+    pub peer: IpAddr,
     slots: VecDeque<Slot>,
     first_sequence: u64,
     /// What all slots count for.
@@ -76,6 +79,8 @@ pub struct Connection {
     pub session: Option<FetchSession>,
     /// Fetches that have not been answered: they wait for other cores or for something new.
     pub fetches: Vec<Key>,
+    /// Requests that coordinators have not answered; a join waits for other members.
+    pub group_requests: Vec<Key>,
     /// The core it is about to move to; no further frame is read until it has.
     pub moving_to: Option<CoreId>,
     /// It is not read because too many of its requests are under way.
@@ -97,14 +102,34 @@ pub struct Travelling {
 impl Connection {
     /// A connection that has arrived from another core.
     #[must_use]
-    pub fn arrived(travelling: Travelling) -> Connection {
+    pub fn arrived(peer: IpAddr, travelling: Travelling) -> Connection {
         Connection {
             session: travelling.session,
             client: ClientFacts {
                 software: travelling.software,
                 ..ClientFacts::default()
             },
-            ..Connection::default()
+            ..Connection::new(peer)
+        }
+    }
+
+    /// A connection that was just accepted.
+    #[must_use]
+    pub fn new(peer: IpAddr) -> Connection {
+        Connection {
+            peer,
+            slots: VecDeque::new(),
+            first_sequence: 0,
+            answer_bytes: 0,
+            traffic: Traffic::default(),
+            session: None,
+            fetches: Vec::new(),
+            group_requests: Vec::new(),
+            moving_to: None,
+            paused: false,
+            unsent: false,
+            closing: false,
+            client: ClientFacts::default(),
         }
     }
 
@@ -126,11 +151,10 @@ impl Connection {
         self.answer_bytes
     }
 
-    /// Whether no further request may be taken on.
+    /// Whether no further request may be taken on, `requests_max` being allowed.
     #[must_use]
-    pub fn is_full(&self) -> bool {
-        self.slots.len() >= CONNECTION_REQUESTS_MAX
-            || self.answer_bytes > CONNECTION_ANSWER_BYTES_MAX
+    pub fn is_full(&self, requests_max: usize) -> bool {
+        self.slots.len() >= requests_max || self.answer_bytes > CONNECTION_ANSWER_BYTES_MAX
     }
 
     /// Counts bytes that the answer to a pending request may have, until it is filled in. One
@@ -216,6 +240,8 @@ impl Connection {
 
 #[cfg(test)]
 mod tests {
+    use std::net::Ipv4Addr;
+
     use super::*;
 
     fn piece(text: &str) -> Answer {
@@ -231,7 +257,7 @@ mod tests {
 
     #[test]
     fn answers_leave_in_request_order() {
-        let mut connection = Connection::default();
+        let mut connection = Connection::new(Ipv4Addr::LOCALHOST.into());
         let (first, second) = (connection.open_slot(), connection.open_slot());
         connection.fill(second, piece("second"));
         assert!(popped(&mut connection).is_none());
@@ -244,23 +270,23 @@ mod tests {
 
     #[test]
     fn expected_and_waiting_answers_fill_a_connection() {
-        let mut connection = Connection::default();
+        let mut connection = Connection::new(Ipv4Addr::LOCALHOST.into());
         let (first, second) = (connection.open_slot(), connection.open_slot());
         connection.expect_bytes(first, CONNECTION_ANSWER_BYTES_MAX);
-        assert!(!connection.is_full());
+        assert!(!connection.is_full(3));
         connection.expect_bytes(second, 6);
-        assert!(connection.is_full());
+        assert!(connection.is_full(3));
         connection.fill(second, piece("second"));
-        assert!(connection.is_full(), "it waits for the first");
+        assert!(connection.is_full(3), "it waits for the first");
         connection.fill(first, piece("first"));
-        assert!(!connection.is_full());
+        assert!(!connection.is_full(3));
         assert!(popped(&mut connection).is_some() && popped(&mut connection).is_some());
         assert_eq!(connection.answer_bytes, 0);
     }
 
     #[test]
     fn a_connection_goes_where_its_bytes_are() {
-        let mut connection = Connection::default();
+        let mut connection = Connection::new(Ipv4Addr::LOCALHOST.into());
         for _ in 0..STEER_REQUESTS_MIN {
             connection.count_traffic(CoreId(1), 2, 1000);
             assert!(connection.traffic.requests <= STEER_REQUESTS_MIN);

@@ -9,6 +9,7 @@ use serde::Serialize;
 
 use crate::boot;
 use crate::config::NodeConfig;
+use crate::memory_budget::MemoryBudget;
 
 /// Flags of `doctor`.
 #[derive(Debug, Args)]
@@ -190,6 +191,35 @@ fn check_limits() -> Check {
     }
 }
 
+/// What the broker may take at its default bounds, against what the machine has.
+fn check_memory() -> Check {
+    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    let budget = match NodeConfig::load(None, [], &[]) {
+        Ok(config) => MemoryBudget::of(&config, cores).total_bytes() >> 20,
+        Err(error) => return problem("memory", error.to_string(), "reinstall this binary"),
+    };
+    let info = read_line("/proc/meminfo").unwrap_or_default();
+    let total = info.lines().find_map(|line| line.strip_prefix("MemTotal:"));
+    let kibibytes = total.and_then(|line| line.split_whitespace().next()?.parse::<usize>().ok());
+    let has = kibibytes.unwrap_or(0) >> 10;
+    judge_memory(budget, has, cores)
+}
+
+fn judge_memory(budget_mb: usize, has_mb: usize, cores: usize) -> Check {
+    let found = format!(
+        "{has_mb} MiB; the broker takes at most {budget_mb} MiB with the defaults on {cores} core(s)"
+    );
+    // Readers of older records live from the page cache: it should get as much again.
+    match budget_mb * 2 <= has_mb {
+        true => ok("memory", found),
+        false => advice(
+            "memory",
+            found,
+            "lower tail_cache_mb or receive_buffers_mb, so that half is left for the page cache",
+        ),
+    }
+}
+
 fn check_descriptors(
     limit: usize,
     cores: usize,
@@ -270,6 +300,7 @@ pub fn run(args: &DoctorArgs) -> ExitCode {
     let mut checks = vec![check_kernel(), check_io_uring()];
     checks.extend(check_disk(&args.data_dir));
     checks.push(check_limits());
+    checks.push(check_memory());
     checks.extend(check_cpu());
     checks.push(check_clock());
     let bad = checks.iter().any(|check| check.verdict == Verdict::Problem);
@@ -312,6 +343,14 @@ mod tests {
             rotational: false,
             read_ahead_bytes: 128 << 10,
         }
+    }
+
+    #[test]
+    fn a_budget_that_leaves_no_page_cache_is_told() {
+        assert_eq!(judge_memory(1000, 2000, 2).verdict, Verdict::Ok);
+        let check = judge_memory(1001, 2000, 2);
+        assert_eq!(check.verdict, Verdict::Advice);
+        assert!(check.found.contains("at most 1001 MiB"), "{check:?}");
     }
 
     #[test]

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use highwater_base::{ErrorCode, Offset, SharedSlice, Timestamp, TopicId};
 
+use highwater_groups::{GroupAnswer, GroupRequest};
 use highwater_store::FileName;
 
 use crate::connection::Travelling;
@@ -56,6 +57,15 @@ pub enum Message {
         ticket: u64,
         results: Vec<(u32, QueryResult)>,
     },
+    /// Ask the coordinator of the receiving core.
+    Groups { ticket: u64, parts: Vec<GroupPart> },
+    /// Some of the answers, with the index of the question; every question gets one.
+    GroupsDone {
+        ticket: u64,
+        results: Vec<(u32, GroupAnswer)>,
+    },
+    /// The client that asked is gone.
+    GroupsForget { ticket: u64 },
     /// State that travels with a connection.
     Adopt(Travelling),
     /// From core 0: what have you counted?
@@ -132,6 +142,13 @@ pub struct FetchResult {
     pub pieces: Vec<ForeignPiece>,
 }
 
+/// What a request wants of one group.
+#[derive(Debug)]
+pub struct GroupPart {
+    pub index: u32,
+    pub request: GroupRequest,
+}
+
 /// One question of a request.
 #[derive(Clone, Debug)]
 pub struct QueryPart {
@@ -150,6 +167,8 @@ pub enum Query {
     EpochEnd { epoch: i32, current_epoch: i32 },
     /// DeleteRecords: -1 means the high-water mark.
     DeleteRecords { offset: i64 },
+    /// DescribeLogDirs: what the log takes on disk and where it begins and ends.
+    LogSize,
 }
 
 /// Its answer.
@@ -165,6 +184,12 @@ pub enum QueryResult {
         end: i64,
     },
     LogStart(Offset),
+    LogSize {
+        size_bytes: u64,
+        segments: usize,
+        log_start: Offset,
+        high_watermark: Offset,
+    },
     Error(ErrorCode),
 }
 
@@ -182,4 +207,22 @@ pub struct CoreCounters {
     pub connections: u64,
     /// Partitions owned.
     pub partitions: u64,
+    /// Incremental fetch sessions of the connections served now.
+    pub fetch_sessions: u64,
+    /// Fetches that got no session because there were `fetch_sessions_max`.
+    pub fetch_sessions_refused: u64,
+    /// Times a connection was not read because too many of its requests were under way.
+    pub pipelines_paused: u64,
+    /// Produce requests that waited in their sockets for the disk.
+    pub produces_deferred: u64,
+    /// Chunks of files that had to be waited for: their pages were not in memory.
+    pub cold_reads: u64,
+    /// Chunks of files that waited in line, `cold_reads_in_flight_max` being under way.
+    pub file_send_waits: u64,
+    /// Connections refused because there were `connections_max`.
+    pub connections_refused: u64,
+    /// Times a connection was not read because `send_queue_bytes_max` was queued on it.
+    pub send_queue_full: u64,
+    /// Times a connection was not read because `receive_buffers_mb` was taken.
+    pub receive_waits: u64,
 }

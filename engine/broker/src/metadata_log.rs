@@ -10,7 +10,7 @@ use highwater_wire::ApiKey;
 
 use crate::message::Message;
 use crate::metadata::controller::{Change, ChangeOutcome, Changed, Origin, Step};
-use crate::metadata::image::Effect;
+use crate::metadata::image::{Effect, is_internal};
 use crate::metadata::record::{self, MetadataRecord};
 use crate::metadata::{Controller, Topic};
 use crate::partition_table::TopicEntry;
@@ -255,12 +255,13 @@ impl Shard {
                     let Some(topic) = self.image.topic(topic).cloned() else {
                         continue;
                     };
-                    self.open_partitions(now, &topic, from, to);
+                    self.open_partitions(now, &topic, from, to, out);
                 }
                 Effect::Drop { topic } => {
                     if let Some(entry) = self.table.remove(topic.id) {
                         self.drop_partitions(&entry, out);
                     }
+                    self.groups_lose_topic(now, &topic.name, out);
                 }
                 Effect::Reconfigure { topic } => {
                     let Some(topic) = self.image.topic(topic).cloned() else {
@@ -273,7 +274,14 @@ impl Shard {
         }
     }
 
-    fn open_partitions(&mut self, now: Now, topic: &Topic, from: u32, to: u32) {
+    fn open_partitions(
+        &mut self,
+        now: Now,
+        topic: &Topic,
+        from: u32,
+        to: u32,
+        out: &mut Outbox<Message>,
+    ) {
         let mut opened = Vec::new();
         for partition in from..to {
             if topic.core_of(partition, self.cores) == self.core {
@@ -283,6 +291,9 @@ impl Shard {
             }
         }
         self.table.put(topic, &opened);
+        if is_internal(&topic.name) {
+            self.open_offsets(now, topic.partitions, &opened, out);
+        }
     }
 
     /// Makes room for what this shard keeps beside a log.

@@ -6,8 +6,7 @@ use std::collections::BTreeMap;
 
 use highwater_base::CoreId;
 use highwater_base::limits::{
-    CONNECTION_ANSWER_BYTES_MAX, CONNECTION_REQUESTS_MAX, FOREIGN_COPY_BYTES_MAX,
-    PRODUCERS_PER_PARTITION_MAX,
+    CONNECTION_ANSWER_BYTES_MAX, FOREIGN_COPY_BYTES_MAX, PRODUCERS_PER_PARTITION_MAX,
 };
 use highwater_ops::figures::{
     BoundFigure, BoundScope, ClientSoftware, ConnectionFigures, CoreFigures, GroupsOfCore,
@@ -202,7 +201,7 @@ impl Shard {
             core("open_files", gauges.open_files_max, gauges.open_files),
             core(
                 "connection_requests",
-                CONNECTION_REQUESTS_MAX,
+                config.connection_requests_max,
                 most(Connection::requests_in_flight),
             ),
             core(

@@ -9,7 +9,7 @@ use highwater_store::LogId;
 
 use crate::config::TopicConfig;
 use crate::metadata::Topic;
-use crate::metadata::image::LookupMap;
+use crate::metadata::image::{LookupMap, is_internal};
 
 /// One topic as the data path needs it.
 #[derive(Debug)]
@@ -17,6 +17,8 @@ pub struct TopicEntry {
     pub id: TopicId,
     pub name: Arc<str>,
     pub config: Arc<TopicConfig>,
+    /// Clients only read it.
+    pub is_internal: bool,
     core_slot_base: u32,
     /// One place per partition; filled for those this core owns.
     logs: Vec<Option<LogId>>,
@@ -43,6 +45,18 @@ impl TopicEntry {
                 Some(Owner::Elsewhere(CoreId((slot % cores) as u16)))
             }
         }
+    }
+
+    /// Whether the topic has this partition, on whichever core.
+    #[must_use]
+    pub fn has_partition(&self, partition: i32) -> bool {
+        usize::try_from(partition).is_ok_and(|index| index < self.logs.len())
+    }
+
+    /// Number of partitions, of all cores.
+    #[must_use]
+    pub fn partitions(&self) -> u32 {
+        self.logs.len() as u32
     }
 
     /// The logs of this topic on this core.
@@ -76,6 +90,7 @@ impl PartitionTable {
             id: topic.id,
             name: Arc::clone(&topic.name),
             config: Arc::clone(&topic.config),
+            is_internal: is_internal(&topic.name),
             core_slot_base: topic.core_slot_base,
             logs,
         });

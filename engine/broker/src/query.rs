@@ -1,4 +1,5 @@
-//! Questions to single partitions: ListOffsets, OffsetForLeaderEpoch, DeleteRecords.
+//! Questions to single partitions: ListOffsets, OffsetForLeaderEpoch, DeleteRecords,
+//! DescribeLogDirs.
 //!
 //! A request gathers one answer per partition ([`Gather`]); each question runs on the core that
 //! owns the partition and may have to wait for the disk there.
@@ -65,12 +66,21 @@ pub enum QueryOrigin {
 }
 
 /// A question that waits for a disk read.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 pub struct PendingLookup {
     pub origin: QueryOrigin,
     pub log: LogId,
     pub key: Option<PartitionKey>,
     pub search: TimeSearch,
+}
+
+/// Who waits for a read of whole batches.
+#[derive(Clone, Copy, Debug)]
+pub enum PendingRead {
+    /// A question about a timestamp.
+    Time(PendingLookup),
+    /// A partition of the log of offsets that is being loaded.
+    Offsets(u32),
 }
 
 /// A DeleteRecords that waits for the ledger.
@@ -91,7 +101,8 @@ impl Shard {
         out: &mut Outbox<Message>,
     ) {
         gather.results = vec![QueryResult::Error(ErrorCode::InvalidRequest); parts.len()];
-        if parts.len() > QUERIES_MAX {
+        // DescribeLogDirs names only partitions there are, each once.
+        if gather.api_key != ApiKey::DescribeLogDirs && parts.len() > QUERIES_MAX {
             parts.clear();
         }
         gather.remaining = parts.len();
@@ -183,9 +194,19 @@ impl Shard {
                 Ok(()) => self.epoch_end(log, epoch),
             }),
             Query::DeleteRecords { offset } => self.delete_records(origin, log, offset),
+            Query::LogSize => Some(self.log_size(log)),
         };
         if let Some(result) = result {
             self.answer_query(origin, result, out);
+        }
+    }
+
+    fn log_size(&self, log: LogId) -> QueryResult {
+        QueryResult::LogSize {
+            size_bytes: self.store.size_bytes(log),
+            segments: self.store.segments(log).count(),
+            log_start: self.store.log_start(log),
+            high_watermark: self.store.high_watermark(log),
         }
     }
 
@@ -256,7 +277,7 @@ impl Shard {
                     key: self.store.key(log),
                     search,
                 };
-                let key = self.lookups.insert(pending);
+                let key = self.lookups.insert(PendingRead::Time(pending));
                 let (timestamp, from, ticket) = (search.timestamp(), search.from, key.to_ticket());
                 lookup = self
                     .store
@@ -300,13 +321,10 @@ impl Shard {
     /// The bytes of a timestamp look-up have been read.
     pub(crate) fn lookup_read(
         &mut self,
-        lookup: u64,
+        pending: PendingLookup,
         bytes: Result<&[u8], highwater_base::disk::DiskError>,
         out: &mut Outbox<Message>,
     ) {
-        let Some(pending) = self.lookups.remove(Key::from_ticket(lookup)) else {
-            return;
-        };
         let PendingLookup {
             origin,
             log,

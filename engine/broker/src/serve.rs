@@ -10,6 +10,7 @@ use highwater_reactor::{DiskProbe, OsBootDisk};
 
 use crate::boot::{self, BootError, ShardFactory};
 use crate::config::{Advertise, NodeConfig};
+use crate::memory_budget::MemoryBudget;
 use crate::ops::{Shards, process_figures};
 use crate::shard::NodeIdentity;
 
@@ -34,12 +35,15 @@ pub fn serve(
     let clean = superblock.clean_shutdown;
     let cores = core_count(&config)?;
     let listen = boot::choose_port(config.listen_address().map_err(|error| say(&error))?)?;
+    describe_memory(&config, cores);
     let config = Arc::new(config);
+    let volume = highwater_reactor::watch_volume(&config.data_dir).map_err(|error| say(&error))?;
     let identity = NodeIdentity {
         cluster_id: superblock.cluster_id,
         advertised: config.advertised_address(listen),
         config: Arc::clone(&config),
         cores,
+        volume,
     };
     let endpoint = start_endpoint(&identity)?;
     let factory = ShardFactory::new(identity, &disk, &probe, clean)?;
@@ -103,6 +107,18 @@ fn core_count(config: &NodeConfig) -> Result<usize, BootError> {
     } else {
         config.cores
     })
+}
+
+fn describe_memory(config: &NodeConfig, cores: usize) {
+    let budget = MemoryBudget::of(config, cores);
+    tracing::info!(
+        total_mb = budget.total_bytes() >> 20,
+        tail_cache_mb = budget.tail_cache_bytes >> 20,
+        receive_buffers_mb = budget.receive_bytes >> 20,
+        copies_mb = budget.copies_bytes >> 20,
+        connections_mb = budget.connections_bytes >> 20,
+        "memory budget"
+    );
 }
 
 fn describe_disk(probe: &DiskProbe) {

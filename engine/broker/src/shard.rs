@@ -2,7 +2,7 @@
 //!
 //! It owns its partitions, its connections and everything pending; it talks to other shards by
 //! [`Message`] only. This file has the state and the dispatch; what happens is in `produce`,
-//! `fetch`, `query`, `metadata_log` and one file per API under `handlers`.
+//! `fetch`, `query`, `groups`, `metadata_log` and one file per API under `handlers`.
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
@@ -10,9 +10,10 @@ use std::sync::Arc;
 
 use highwater_base::disk::DiskCompletion;
 use highwater_base::{ClusterId, CoreId, Epoch, ErrorCode, Now, TopicId};
+use highwater_groups::OFFSETS_TOPIC;
 use highwater_reactor::{
     CloseReason, ConnectionId, ConnectionInfo, CoreGauges, Frame, FrameVerdict, Outbox, SendPiece,
-    Service, UserSignal,
+    Service, UserSignal, VolumeGauge,
 };
 use highwater_store::{LogId, ReadPiece, Store, StoreEvent};
 
@@ -22,6 +23,8 @@ use crate::fetch::PendingFetch;
 use crate::fetch::copies::ForeignCopies;
 use crate::fetch::foreign_files::ForeignFiles;
 use crate::fetch::waiting::{FetchWaiters, Watches};
+use crate::groups::{GroupGather, GroupHost};
+use crate::memory_budget::MemoryBudget;
 use crate::message::{CoreCounters, Message};
 use crate::metadata::Image;
 use crate::metadata::controller::Origin;
@@ -31,7 +34,7 @@ use crate::meters::{Meters, PartitionMeter};
 use crate::partition_table::PartitionTable;
 use crate::produce::{PendingProduce, ProduceWaiter};
 use crate::producer_ids::ProducerIds;
-use crate::query::{Gather, PendingLookup, PendingTrim, QueryAnswers};
+use crate::query::{Gather, PendingRead, PendingTrim, QueryAnswers};
 use crate::slab::{Key, Slab};
 use highwater_wire::ApiKey;
 
@@ -60,6 +63,8 @@ pub struct NodeIdentity {
     /// Host and port told to clients.
     pub advertised: (String, u16),
     pub cores: usize,
+    /// Size of the volume that the data directory is on.
+    pub volume: VolumeGauge,
 }
 
 /// A broker as clients see it: the node, or in direct mode one of its cores.
@@ -139,8 +144,10 @@ pub struct Shard {
     pub(crate) read_pieces: Vec<ReadPiece>,
     pub(crate) answer_spares: Vec<Vec<SendPiece>>,
     pub(crate) gathers: Slab<Gather>,
-    pub(crate) lookups: Slab<PendingLookup>,
+    pub(crate) lookups: Slab<PendingRead>,
     pub(crate) query_answers: QueryAnswers,
+    pub(crate) groups: GroupHost,
+    pub(crate) group_gathers: Slab<GroupGather>,
     pub(crate) changes: Slab<PendingChange>,
     pub(crate) producer_ids: ProducerIds,
     pub(crate) next_session_id: i32,
@@ -172,6 +179,8 @@ pub struct ShardParts {
     pub logs: Vec<LogId>,
     pub leader: Option<MetadataLeader>,
     pub metadata_records_replayed: usize,
+    /// Fresh randomness for the ids of group members.
+    pub group_id_seed: u64,
 }
 
 impl Shard {
@@ -180,6 +189,7 @@ impl Shard {
     pub fn new(parts: ShardParts, now: Now) -> Shard {
         let cache_bytes = parts.node.config.tail_cache_mb << 20;
         let unacknowledged_bytes_max = cache_bytes / UNACKNOWLEDGED_SHARES;
+        let groups = GroupHost::new(&parts.node.config, parts.node.cores, parts.group_id_seed);
         let mut shard = Shard {
             core: parts.core,
             cores: parts.node.cores,
@@ -204,6 +214,8 @@ impl Shard {
             gathers: Slab::default(),
             lookups: Slab::default(),
             query_answers: QueryAnswers::default(),
+            groups,
+            group_gathers: Slab::default(),
             changes: Slab::default(),
             producer_ids: ProducerIds::default(),
             next_session_id: 0,
@@ -263,7 +275,9 @@ impl Shard {
                 }
             }
         }
-        if connection.paused && !connection.is_full() && connection.moving_to.is_none() {
+        let requests_max = self.node.config.connection_requests_max;
+        if connection.paused && !connection.is_full(requests_max) && connection.moving_to.is_none()
+        {
             connection.paused = false;
             out.resume(id);
         }
@@ -305,6 +319,7 @@ impl Shard {
             }
             StoreEvent::HighWatermark { log, offset } => {
                 self.acknowledge(log, offset, out);
+                self.offsets_durable(now, log, offset, out);
                 self.wake_fetches(log, out);
             }
             StoreEvent::Discarded { log, error, .. } if metadata_log == Some(log) => {
@@ -314,13 +329,18 @@ impl Shard {
             StoreEvent::Discarded { log, from, error } => {
                 tracing::warn!(%error, %from, "records were refused: no room on the disk");
                 self.fail_appends(log, from, out);
+                self.offsets_discarded(now, log, from, error, out);
             }
             StoreEvent::LookupRead { lookup, result } => {
                 let bytes = result
                     .as_ref()
                     .map(|slice| slice.bytes())
                     .map_err(|error| *error);
-                self.lookup_read(lookup, bytes, out);
+                match self.lookups.remove(Key::from_ticket(lookup)) {
+                    Some(PendingRead::Time(pending)) => self.lookup_read(pending, bytes, out),
+                    Some(PendingRead::Offsets(at)) => self.offsets_read(now, at, bytes, out),
+                    None => {}
+                }
             }
             StoreEvent::Located { log } => self.wake_fetches(log, out),
             StoreEvent::LogStart { log, offset } => {
@@ -348,6 +368,10 @@ impl Shard {
         let Some(connection) = self.connections.get_mut(&id) else {
             return false;
         };
+        // It could not be read until a join is through, and a consumer's heartbeats with it.
+        if !connection.group_requests.is_empty() {
+            return false;
+        }
         let Some(target) = connection.steer(core) else {
             return false;
         };
@@ -377,6 +401,9 @@ impl Shard {
             let Some(target) = connection.moving_to else {
                 continue;
             };
+            if connection.session.is_some() {
+                self.counters.fetch_sessions -= 1;
+            }
             let travelling = Travelling {
                 session: connection.session,
                 software: connection.client.software,
@@ -422,6 +449,12 @@ impl Shard {
 
     fn tell_counters(&mut self) -> CoreCounters {
         self.counters.allocations = highwater_reactor::thread_allocations();
+        let reactor = highwater_reactor::thread_counters();
+        self.counters.cold_reads = reactor.cold_reads;
+        self.counters.file_send_waits = reactor.file_send_waits;
+        self.counters.connections_refused = reactor.connections_refused;
+        self.counters.send_queue_full = reactor.send_queue_full;
+        self.counters.receive_waits = reactor.receive_waits;
         self.counters
     }
 
@@ -429,8 +462,10 @@ impl Shard {
         self.counters_gathered.push(counters);
         if self.counters_gathered.len() == self.cores {
             self.counters_gathered.sort_by_key(|counters| counters.core);
+            let budget = MemoryBudget::of(&self.node.config, self.cores);
             let line = serde_json::json!({
                 "event": "counters",
+                "memory_budget_bytes": budget.total_bytes(),
                 "cores": self.counters_gathered,
             });
             println!("{line}");
@@ -483,6 +518,9 @@ impl Shard {
                     self.query_done(Key::from_ticket(ticket), index, result, out);
                 }
             }
+            Message::Groups { ticket, parts } => self.groups_for(now, from, ticket, parts, out),
+            Message::GroupsDone { ticket, results } => self.groups_done(ticket, results, out),
+            Message::GroupsForget { ticket } => self.forget_groups(from, ticket),
             Message::CountersAsk => {
                 let counters = self.tell_counters();
                 out.mail(from, Message::CountersTell(counters));
@@ -499,8 +537,12 @@ impl Shard {
 impl Service for Shard {
     type Message = Message;
 
-    fn on_start(&mut self, _now: Now, out: &mut Outbox<Message>) {
+    fn on_start(&mut self, now: Now, out: &mut Outbox<Message>) {
         self.store.take_attached(out.disk());
+        if let Some(entry) = self.table.by_name(OFFSETS_TOPIC).cloned() {
+            let opened: Vec<(u32, LogId)> = entry.local_logs().collect();
+            self.open_offsets(now, entry.partitions(), &opened, out);
+        }
     }
 
     fn on_connection(
@@ -511,7 +553,7 @@ impl Service for Shard {
         _out: &mut Outbox<Message>,
     ) {
         tracing::debug!(core = self.core.0, peer = %info.peer, "connection accepted");
-        let mut state = Connection::default();
+        let mut state = Connection::new(info.peer.ip());
         state.client.info = Some(*info);
         self.connections.insert(connection, state);
         self.counters.connections += 1;
@@ -530,6 +572,7 @@ impl Service for Shard {
             return FrameVerdict::Pause;
         }
         if self.must_defer(frame.bytes()) {
+            self.counters.produces_deferred += 1;
             self.deferred.push(connection);
             self.note_deferral(connection);
             return FrameVerdict::Defer;
@@ -540,9 +583,11 @@ impl Service for Shard {
         if self.consider_steering(now, connection, out) {
             return FrameVerdict::Pause;
         }
+        let requests_max = self.node.config.connection_requests_max;
         match self.connections.get_mut(&connection) {
-            Some(state) if state.is_full() => {
+            Some(state) if state.is_full(requests_max) => {
                 state.paused = true;
+                self.counters.pipelines_paused += 1;
                 FrameVerdict::Pause
             }
             _ => FrameVerdict::Continue,
@@ -572,8 +617,14 @@ impl Service for Shard {
             return;
         };
         self.counters.connections -= 1;
+        if state.session.is_some() {
+            self.counters.fetch_sessions -= 1;
+        }
         for key in state.fetches {
             self.drop_fetch(key, out);
+        }
+        for key in state.group_requests {
+            self.drop_group_request(key, out);
         }
     }
 
@@ -586,9 +637,12 @@ impl Service for Shard {
         _out: &mut Outbox<Message>,
     ) {
         let mut state = match message {
-            Message::Adopt(travelling) => Connection::arrived(travelling),
+            Message::Adopt(travelling) => Connection::arrived(info.peer.ip(), travelling),
             other => unreachable!("a connection arrived with {other:?}"),
         };
+        if state.session.is_some() {
+            self.counters.fetch_sessions += 1;
+        }
         state.client.info = Some(*info);
         self.connections.insert(connection, state);
         self.counters.connections += 1;
@@ -628,6 +682,7 @@ impl Service for Shard {
         self.store.tick(now, out.disk(), &mut self.events);
         self.handle_events(now, out);
         self.expire_fetches(now, out);
+        self.tick_groups(now, out);
     }
 
     fn next_deadline_ns(&self) -> Option<u64> {
@@ -635,7 +690,11 @@ impl Service for Shard {
             .fetch_deadlines
             .peek()
             .map(|Reverse((deadline, _))| *deadline);
-        [fetch, self.store.next_deadline_ns(), self.stop_by_ns]
+        let (store, groups) = (
+            self.store.next_deadline_ns(),
+            self.groups.next_deadline_ns(),
+        );
+        [fetch, store, groups, self.stop_by_ns]
             .into_iter()
             .flatten()
             .min()
@@ -645,6 +704,7 @@ impl Service for Shard {
         self.meters.end_turn(now);
         self.run_woken_fetches(now, out);
         self.send_query_answers(out);
+        self.send_group_answers(out);
         self.store.end_turn(now, out.disk());
         if !self.moving.is_empty() {
             self.move_connections(out);

@@ -11,6 +11,12 @@ pub struct Key {
 }
 
 impl Key {
+    /// No key is smaller.
+    pub const FIRST: Key = Key {
+        index: 0,
+        generation: 0,
+    };
+
     /// The key as one number, to travel in a message.
     #[must_use]
     pub fn to_ticket(self) -> u64 {

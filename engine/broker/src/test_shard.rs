@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use highwater_base::disk::{DiskCompletion, DiskError, DiskOperation, DiskRequest};
 use highwater_base::{BatchHeader, ClusterId, CoreId, Now, Offset, TopicId};
-use highwater_reactor::{Outbox, Service};
+use highwater_reactor::{Outbox, Service, VolumeGauge};
 use highwater_store::{LedgerImage, LogId, MarksLedger, Store, StoreConfig};
 use highwater_wire::records::RecordBatchBuilder;
 
@@ -56,12 +56,14 @@ impl TestShard {
                 advertised: ("localhost".to_owned(), 9092),
                 config: Arc::new(node),
                 cores: 2,
+                volume: VolumeGauge::default(),
             },
             store: Store::new(config, ClusterId([1; 16]), ledger.expect("a ledger")),
             table: PartitionTable::default(),
             logs: Vec::new(),
             leader: None,
             metadata_records_replayed: 0,
+            group_id_seed: 1,
         };
         TestShard {
             shard: Shard::new(parts, now),

@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use highwater_base::crc::crc32c;
-use highwater_base::disk::DiskOperation;
+use highwater_base::disk::{DiskOperation, DiskRequest};
 use highwater_base::{BatchHeader, ClusterId, CoreId, Now};
 use highwater_reactor::testing::{self, Command};
 use highwater_reactor::{CloseReason, ConnectionId, FrameVerdict, Outbox, SendPiece, Service};
@@ -23,7 +23,7 @@ use crate::metadata::{Image, MetadataRecord};
 use crate::metadata_log::partition_spec;
 use crate::partition_table::{Owner, PartitionTable};
 use crate::shard::{NodeIdentity, Shard, ShardParts};
-use disk::TestDisk;
+use disk::{Keep, TestDisk};
 
 /// Files of other cores have ids from here on; this disk does not know them.
 const FOREIGN_FILES_FROM: u32 = 0x8000_0000;
@@ -34,6 +34,8 @@ pub(crate) struct TestCore {
     pub shard: Shard,
     out: Outbox<Message>,
     disk: TestDisk,
+    /// Disk requests that do not end before they are let go.
+    held: Option<Vec<DiskRequest>>,
     /// Bytes sent, by connection; the contents of file ranges are zeros.
     sent: BTreeMap<ConnectionId, Vec<u8>>,
     /// Connections that were resumed, in order.
@@ -48,6 +50,7 @@ pub(crate) struct TestNode {
     pub now: Now,
     mail: VecDeque<(CoreId, CoreId, Message)>,
     connections: u64,
+    cache_bytes: usize,
 }
 
 /// A batch of one record with `payload` bytes; its contents mean nothing.
@@ -77,6 +80,7 @@ impl TestNode {
             config: Arc::new(config),
             advertised: ("localhost".to_owned(), 9092),
             cores,
+            volume: highwater_reactor::VolumeGauge::default(),
         };
         let mut image = Image::new(TopicConfig::default());
         for (at, (name, partitions)) in topics.iter().enumerate() {
@@ -96,14 +100,45 @@ impl TestNode {
         };
         let mut test = TestNode {
             cores: (0..cores as u16)
-                .map(|core| TestCore::new(CoreId(core), &node, &image, now, cache_bytes))
+                .map(|core| {
+                    let disk = TestDisk::default();
+                    TestCore::new(CoreId(core), &node, &image, now, cache_bytes, disk)
+                })
                 .collect(),
             now,
             mail: VecDeque::new(),
             connections: 0,
+            cache_bytes,
         };
         test.settle();
         test
+    }
+
+    /// The power fails and the node starts again; nobody is connected any more.
+    pub fn restart(&mut self) {
+        self.mail.clear();
+        let (now, cache_bytes) = (self.now, self.cache_bytes);
+        for core in &mut self.cores {
+            let (node, image) = (core.shard.node.clone(), core.shard.image.clone());
+            let mut disk = std::mem::take(&mut core.disk);
+            disk.crash(Keep::All);
+            *core = TestCore::new(core.shard.core, &node, &image, now, cache_bytes, disk);
+        }
+        self.settle();
+    }
+
+    /// Disk requests of a core do not end until [`TestNode::release_disk`].
+    pub fn hold_disk(&mut self, core: usize) {
+        self.cores[core].held = Some(Vec::new());
+    }
+
+    /// They end, and everything that follows from it.
+    pub fn release_disk(&mut self, core: usize) {
+        let at = &mut self.cores[core];
+        for request in at.held.take().unwrap_or_default() {
+            at.execute(self.now, request);
+        }
+        self.settle();
     }
 
     /// A client connects to a core.
@@ -156,6 +191,19 @@ impl TestNode {
         store
             .append(log, self.now, &header, batch, None)
             .expect("the store takes it");
+        self.settle();
+    }
+
+    /// No file can be created on a core's disk any more, or again.
+    pub fn set_disk_full(&mut self, core: usize, full: bool) {
+        self.cores[core].disk.full = full;
+    }
+
+    /// Every core folds these records in.
+    pub fn apply(&mut self, records: &[MetadataRecord]) {
+        for core in &mut self.cores {
+            core.shard.apply_metadata(self.now, records, &mut core.out);
+        }
         self.settle();
     }
 
@@ -234,9 +282,9 @@ impl TestCore {
         image: &Image,
         now: Now,
         cache_bytes: usize,
+        mut disk: TestDisk,
     ) -> TestCore {
-        let mut disk = TestDisk::default();
-        let marks = LedgerImage::read(&disk).expect("an empty disk");
+        let marks = LedgerImage::read(&disk).expect("readable marks");
         let ledger = MarksLedger::create(&mut disk, core, &marks, |_| true).expect("a ledger");
         let config = StoreConfig {
             core,
@@ -249,10 +297,9 @@ impl TestCore {
             let opened: Vec<(u32, LogId)> = (0..topic.partitions)
                 .filter(|partition| topic.core_of(*partition, node.cores) == core)
                 .map(|partition| {
-                    (
-                        partition,
-                        store.create(partition_spec(topic, partition), now),
-                    )
+                    let spec = partition_spec(topic, partition);
+                    let recovered = store.recover(&mut disk, spec, &marks, now);
+                    (partition, recovered.expect("recovers").0)
                 })
                 .collect();
             logs.extend(opened.iter().map(|(_, log)| *log));
@@ -267,6 +314,7 @@ impl TestCore {
             logs,
             leader: None,
             metadata_records_replayed: 0,
+            group_id_seed: 1,
         };
         let mut shard = Shard::new(parts, now);
         let mut out = Outbox::default();
@@ -275,6 +323,7 @@ impl TestCore {
             shard,
             out,
             disk,
+            held: None,
             sent: BTreeMap::new(),
             resumed: Vec::new(),
             file_bytes: 0,
@@ -299,17 +348,24 @@ impl TestCore {
         }
         for request in std::mem::take(self.out.disk()) {
             self.disk.issued(&request);
-            match request.operation {
-                DiskOperation::Attach { file, .. } | DiskOperation::Detach { file }
-                    if file.0 >= FOREIGN_FILES_FROM => {}
-                _ => {
-                    if let Some(completion) = self.disk.execute(request) {
-                        self.shard.on_disk(now, completion, &mut self.out);
-                    }
-                }
+            match &mut self.held {
+                Some(held) => held.push(request),
+                None => self.execute(now, request),
             }
         }
         (mail, busy)
+    }
+
+    fn execute(&mut self, now: Now, request: DiskRequest) {
+        match request.operation {
+            DiskOperation::Attach { file, .. } | DiskOperation::Detach { file }
+                if file.0 >= FOREIGN_FILES_FROM => {}
+            _ => {
+                if let Some(completion) = self.disk.execute(request) {
+                    self.shard.on_disk(now, completion, &mut self.out);
+                }
+            }
+        }
     }
 
     fn send(&mut self, id: ConnectionId, piece: &SendPiece) {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use highwater_base::ErrorCode;
 
-use crate::request::CommittedOffset;
+use crate::request::{CommittedOffset, GroupRequest, LeavingMember};
 
 /// The answer to one [`crate::GroupRequest`].
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -32,6 +32,92 @@ pub enum GroupAnswer {
     Delete(ErrorCode),
 }
 
+impl GroupAnswer {
+    pub(crate) fn join_failed(member: &str, error: ErrorCode) -> GroupAnswer {
+        GroupAnswer::Join(JoinAnswer::failed(member, error))
+    }
+
+    pub(crate) fn sync_failed(error: ErrorCode) -> GroupAnswer {
+        GroupAnswer::Sync(SyncAnswer::failed(error))
+    }
+
+    /// What a request gets that is not looked at further.
+    pub(crate) fn refusal(request: &GroupRequest, error: ErrorCode) -> GroupAnswer {
+        match request {
+            GroupRequest::Join(join) => GroupAnswer::join_failed(&join.member, error),
+            GroupRequest::Sync(_) => GroupAnswer::sync_failed(error),
+            GroupRequest::Heartbeat(_) => GroupAnswer::Heartbeat(error),
+            GroupRequest::Leave { members, .. } => GroupAnswer::left_nothing(members, error),
+            GroupRequest::Commit(commit) => GroupAnswer::Commit(commit.results(error)),
+            GroupRequest::FetchOffsets { .. } => GroupAnswer::FetchOffsets(GroupOffsets {
+                error,
+                topics: Vec::new(),
+            }),
+            GroupRequest::DeleteOffsets { .. } => GroupAnswer::DeleteOffsets {
+                error,
+                topics: Vec::new(),
+            },
+            GroupRequest::List { .. } => GroupAnswer::List {
+                error,
+                groups: Vec::new(),
+            },
+            GroupRequest::Describe { group } => {
+                GroupAnswer::Describe(DescribedGroup::without_members(group, "", error))
+            }
+            GroupRequest::Delete { .. } => GroupAnswer::Delete(error),
+        }
+    }
+
+    /// A group that does not exist has no members to leave it; any other error is the group's.
+    fn left_nothing(members: &[LeavingMember], error: ErrorCode) -> GroupAnswer {
+        if error != ErrorCode::UnknownMemberId {
+            return GroupAnswer::Leave {
+                error,
+                members: Vec::new(),
+            };
+        }
+        let members = members.iter().map(|member| LeftMember {
+            member: member.member.clone(),
+            instance: member.instance.clone(),
+            error,
+        });
+        GroupAnswer::Leave {
+            error: ErrorCode::None,
+            members: members.collect(),
+        }
+    }
+
+    /// What was to be written was not: everything that would have succeeded has failed.
+    pub(crate) fn fail(&mut self, error: ErrorCode) {
+        match self {
+            GroupAnswer::Commit(topics) => fail_partitions(topics, error),
+            GroupAnswer::DeleteOffsets {
+                error: of_group,
+                topics,
+            } => {
+                *of_group = error;
+                fail_partitions(topics, error);
+            }
+            GroupAnswer::Delete(code) | GroupAnswer::Heartbeat(code) => *code = error,
+            GroupAnswer::Join(join) => *join = JoinAnswer::failed(&join.member, error),
+            GroupAnswer::Sync(sync) => *sync = SyncAnswer::failed(error),
+            GroupAnswer::Leave { error: code, .. } | GroupAnswer::List { error: code, .. } => {
+                *code = error;
+            }
+            GroupAnswer::FetchOffsets(offsets) => offsets.error = error,
+            GroupAnswer::Describe(group) => group.error = error,
+        }
+    }
+}
+
+fn fail_partitions(topics: &mut [PartitionResults], error: ErrorCode) {
+    for (_, code) in topics.iter_mut().flat_map(|topic| &mut topic.partitions) {
+        if *code == ErrorCode::None {
+            *code = error;
+        }
+    }
+}
+
 /// Codes of the partitions of one topic.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PartitionResults {
@@ -53,6 +139,23 @@ pub struct JoinAnswer {
     pub members: Vec<JoinedMember>,
 }
 
+impl JoinAnswer {
+    /// A join that was refused.
+    #[must_use]
+    pub fn failed(member: &str, error: ErrorCode) -> JoinAnswer {
+        JoinAnswer {
+            error,
+            generation: -1,
+            protocol_type: None,
+            protocol_name: None,
+            leader: String::new(),
+            skip_assignment: false,
+            member: member.to_owned(),
+            members: Vec::new(),
+        }
+    }
+}
+
 /// One member as its leader sees it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct JoinedMember {
@@ -68,6 +171,19 @@ pub struct SyncAnswer {
     pub protocol_type: Option<String>,
     pub protocol_name: Option<String>,
     pub assignment: Vec<u8>,
+}
+
+impl SyncAnswer {
+    /// A sync that was refused.
+    #[must_use]
+    pub fn failed(error: ErrorCode) -> SyncAnswer {
+        SyncAnswer {
+            error,
+            protocol_type: None,
+            protocol_name: None,
+            assignment: Vec::new(),
+        }
+    }
 }
 
 /// LeaveGroup: what became of one member.
@@ -115,6 +231,23 @@ pub struct DescribedGroup {
     /// The protocol in force; empty unless the group is stable.
     pub protocol: String,
     pub members: Vec<DescribedMember>,
+}
+
+impl DescribedGroup {
+    pub(crate) fn without_members(
+        group: &str,
+        state: &'static str,
+        error: ErrorCode,
+    ) -> DescribedGroup {
+        DescribedGroup {
+            error,
+            group: group.to_owned(),
+            state,
+            protocol_type: String::new(),
+            protocol: String::new(),
+            members: Vec::new(),
+        }
+    }
 }
 
 /// One member of it. Metadata and assignment are empty unless the group is stable.

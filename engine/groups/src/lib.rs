@@ -13,19 +13,38 @@
 
 mod answer;
 mod coordinator;
+mod describe;
+mod expiry;
+mod group;
+mod join;
+mod load;
+mod log_records;
+mod member;
+mod offsets;
+mod partition;
 mod partitioning;
+mod rebalance;
 mod request;
+mod slot;
+mod snapshot;
+mod subscription;
+mod sync;
+mod timers;
+mod turn;
 
 pub use answer::{
     DescribedGroup, DescribedMember, FetchedOffset, GroupAnswer, GroupOffsets, JoinAnswer,
     JoinedMember, LeftMember, ListedGroup, PartitionResults, SyncAnswer,
 };
 pub use coordinator::{Coordinator, GroupConfig, Outbox, Output, Ticket, WriteId};
+pub use describe::{CommittedEntry, GroupSummary};
+pub use group::GroupState;
 pub use partitioning::offsets_partition;
 pub use request::{
     CommitRequest, CommittedOffset, GroupRequest, JoinRequest, LeavingMember, MemberIdentity,
     Protocol, SyncRequest,
 };
+pub use turn::GroupCounters;
 
 /// Name of the topic that holds group metadata and committed offsets.
 pub const OFFSETS_TOPIC: &str = "__consumer_offsets";

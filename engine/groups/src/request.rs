@@ -3,6 +3,10 @@
 
 use std::sync::Arc;
 
+use highwater_base::ErrorCode;
+
+use crate::answer::PartitionResults;
+
 /// One request to the coordinator of one group. Each gets exactly one answer, of the variant with
 /// the matching name.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -45,6 +49,49 @@ pub enum GroupRequest {
     Describe { group: String },
     /// DeleteGroups (key 42) of one group.
     Delete { group: String },
+}
+
+impl GroupRequest {
+    /// The group it is about; empty for List.
+    #[must_use]
+    pub fn group(&self) -> &str {
+        match self {
+            GroupRequest::Join(join) => &join.group,
+            GroupRequest::Sync(sync) => &sync.identity.group,
+            GroupRequest::Heartbeat(identity) => &identity.group,
+            GroupRequest::Commit(commit) => &commit.identity.group,
+            GroupRequest::Leave { group, .. }
+            | GroupRequest::FetchOffsets { group, .. }
+            | GroupRequest::DeleteOffsets { group, .. }
+            | GroupRequest::Describe { group }
+            | GroupRequest::Delete { group } => group,
+            GroupRequest::List { .. } => "",
+        }
+    }
+
+    /// Membership needs a group with a name; offsets may belong to the one without, which old
+    /// clients used.
+    pub(crate) fn needs_group_id(&self) -> bool {
+        matches!(
+            self,
+            GroupRequest::Join(_)
+                | GroupRequest::Sync(_)
+                | GroupRequest::Heartbeat(_)
+                | GroupRequest::Leave { .. }
+        )
+    }
+}
+
+impl CommitRequest {
+    /// The same code for each of its partitions.
+    pub(crate) fn results(&self, error: ErrorCode) -> Vec<PartitionResults> {
+        let topics = self.offsets.iter();
+        let results = topics.map(|(topic, offsets)| PartitionResults {
+            topic: Arc::clone(topic),
+            partitions: offsets.iter().map(|o| (o.partition, error)).collect(),
+        });
+        results.collect()
+    }
 }
 
 /// Who a request says it comes from.

@@ -73,6 +73,23 @@ impl Store {
         }
     }
 
+    /// Whole batches from the one with `from` on, some earlier ones before it perhaps, up to the
+    /// durable end: as many as one read of bounded size brings. A hole is passed over, so that the
+    /// first batch may come later than asked for; behind the last one it is [`Lookup::Empty`].
+    pub fn read_batches(
+        &mut self,
+        log: LogId,
+        from: Offset,
+        lookup: u64,
+        disk: &mut Vec<DiskRequest>,
+    ) -> Lookup {
+        if from >= self.log(log).durable.offset {
+            return Lookup::Empty;
+        }
+        // Every batch has this time or a later one.
+        self.find_timestamp(log, Timestamp::MIN, from, lookup, disk)
+    }
+
     /// The largest timestamp the log is known to have in front of the high-water mark, -1 when it
     /// knows of none. Records between the last index entry and the mark may have a larger one, and
     /// the one that has it may lie below the log start.

@@ -61,12 +61,18 @@ pub struct ReactorConfig {
     pub frame_bytes_max: usize,
     /// Size of a connection's receive buffer while its frames are small.
     pub receive_buffer_bytes: usize,
+    /// Bytes of receive buffers larger than that, on one core.
+    pub receive_bytes_max: usize,
     /// Bytes queued on a connection beyond which its socket is not read.
     pub send_bytes_max: usize,
     /// Connections of the whole process.
     pub connections_max: usize,
     /// Descriptors of data files that one core keeps open.
     pub open_files_max: usize,
+    /// Chunks of files that one core reads and sends at once.
+    pub cold_reads_in_flight_max: usize,
+    /// How far one core reads ahead of what it sends from files, over all connections that do.
+    pub cold_read_ahead_bytes: usize,
     /// Disk operations under way at once on one core.
     pub disk_operations_max: usize,
 }
@@ -84,9 +90,12 @@ impl Default for ReactorConfig {
             read_ahead_bytes: 128 * 1024,
             frame_bytes_max: 100 * 1024 * 1024,
             receive_buffer_bytes: 16 * 1024,
+            receive_bytes_max: 128 * 1024 * 1024,
             send_bytes_max: 64 * 1024 * 1024,
             connections_max: 20_000,
             open_files_max: 16_384,
+            cold_reads_in_flight_max: 2,
+            cold_read_ahead_bytes: 4 * 1024 * 1024,
             disk_operations_max: 64,
         }
     }

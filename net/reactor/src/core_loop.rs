@@ -16,9 +16,12 @@ use crate::clock::now;
 use crate::config::ReactorConfig;
 use crate::connection::Connection;
 use crate::disk::DiskQueues;
+use crate::durable_writes::DurableWrites;
 use crate::file_table::FileTable;
+use crate::file_turns::FileTurns;
 use crate::mailbox::{Envelope, Post};
 use crate::outbox::Outbox;
+use crate::receive_budget::ReceiveBudget;
 use crate::service::{ConnectionId, Service};
 use crate::signal::Signal;
 
@@ -34,6 +37,8 @@ pub(crate) struct Core<S: Service> {
     pub connection_count: Arc<AtomicUsize>,
     pub post: RefCell<Post<Envelope<S::Message>>>,
     pub files: RefCell<FileTable>,
+    pub file_turns: FileTurns,
+    pub receive_budget: ReceiveBudget,
     pub disk: DiskQueues,
     pub blocking: BlockingHandle,
     /// Mail to another core did not fit its ring.
@@ -42,7 +47,7 @@ pub(crate) struct Core<S: Service> {
     pub timer: Signal,
     pub idle: Signal,
     /// Durable writes and flushes in flight: the core does not spin meanwhile.
-    pub durable_in_flight: Cell<usize>,
+    pub durable_writes: DurableWrites,
     pub last_activity_ns: Cell<u64>,
     pub armed_deadline_ns: Cell<u64>,
     pub shutting_down: Cell<bool>,
@@ -64,6 +69,8 @@ impl<S: Service> Core<S> {
             config.direct_io,
             config.open_files_max,
         );
+        let receive_budget = ReceiveBudget::new(config.receive_bytes_max);
+        let file_turns = FileTurns::new(config.cold_reads_in_flight_max);
         Core {
             id,
             config,
@@ -74,13 +81,15 @@ impl<S: Service> Core<S> {
             connection_count,
             post: RefCell::new(post),
             files: RefCell::new(files),
+            file_turns,
+            receive_budget,
             disk: DiskQueues::default(),
             blocking,
             mail_waits: Cell::new(false),
             turn: Signal::default(),
             timer: Signal::default(),
             idle: Signal::default(),
-            durable_in_flight: Cell::new(0),
+            durable_writes: DurableWrites::default(),
             last_activity_ns: Cell::new(0),
             armed_deadline_ns: Cell::new(u64::MAX),
             shutting_down: Cell::new(false),

@@ -77,7 +77,7 @@ pub(crate) fn dispatch<S: Service>(core: &Rc<Core<S>>, requests: &mut Vec<DiskRe
             DiskOperation::Detach { file } => core.files.borrow_mut().detach(file),
             DiskOperation::Write { file, durable, .. } => {
                 if durable {
-                    core.durable_in_flight.set(core.durable_in_flight.get() + 1);
+                    core.durable_writes.started();
                 }
                 core.files.borrow_mut().hold(file);
                 core.disk.hot.push(request);
@@ -172,7 +172,7 @@ async fn work<S: Service>(core: &Rc<Core<S>>) {
             .map_err(|error| disk_error(&error));
         core.files.borrow_mut().release(file);
         if durable {
-            core.durable_in_flight.set(core.durable_in_flight.get() - 1);
+            core.durable_writes.ended();
         }
         let completion = DiskCompletion { token, result };
         core.step(|service, now, out| service.on_disk(now, completion, out));

@@ -25,6 +25,12 @@ pub struct CoreGauges {
     pub open_files_max: usize,
     /// Durable writes and flushes under way.
     pub durable_in_flight: usize,
+    /// Memory of large requests being received.
+    pub receive_bytes: usize,
+    pub receive_bytes_max: usize,
+    /// Connections that send from files or wait in line for it, and how many may send at once.
+    pub file_sends: usize,
+    pub file_sends_max: usize,
     /// Connections of the whole process.
     pub process_connections: usize,
     pub process_connections_max: usize,
@@ -53,7 +59,11 @@ pub(crate) fn read<S: Service>(
         send_queue_bytes_max: core.config.send_bytes_max,
         open_files: files.open_count(),
         open_files_max: core.config.open_files_max,
-        durable_in_flight: core.durable_in_flight.get(),
+        durable_in_flight: core.durable_writes.in_flight(),
+        receive_bytes: core.receive_budget.taken(),
+        receive_bytes_max: core.config.receive_bytes_max,
+        file_sends: core.file_turns.wanted(),
+        file_sends_max: core.config.cold_reads_in_flight_max,
         process_connections: core.connection_count.load(Ordering::Relaxed),
         process_connections_max: core.config.connections_max,
         frame_bytes_max: core.config.frame_bytes_max,

@@ -22,7 +22,7 @@ pub(crate) async fn run<S: Service>(core: Rc<Core<S>>) {
     let mut parking = Parking::new().expect("an eventfd can be made");
     loop {
         core.idle.wait().await;
-        while core.durable_in_flight.get() == 0 && !core.stopped.get() {
+        while !core.durable_writes.any() && !core.stopped.get() {
             let current = now().monotonic_ns;
             if current.saturating_sub(core.last_activity_ns.get()) >= spin_ns {
                 break;

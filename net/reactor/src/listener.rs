@@ -11,6 +11,7 @@ use monoio::net::TcpListener;
 
 use crate::config::Deal;
 use crate::core_loop::Core;
+use crate::counters::{self, Count};
 use crate::mailbox::{Envelope, Socket};
 use crate::service::{ConnectionInfo, Service};
 use crate::turn;
@@ -50,6 +51,7 @@ pub(crate) async fn run<S: Service>(core: Rc<Core<S>>, bound: Bound) {
                 let count = core.connection_count.fetch_add(1, Ordering::Relaxed);
                 if count >= core.config.connections_max {
                     core.connection_count.fetch_sub(1, Ordering::Relaxed);
+                    counters::add(Count::ConnectionsRefused);
                     tracing::warn!(
                         %peer,
                         connections_max = core.config.connections_max,

@@ -9,6 +9,7 @@ use monoio::net::TcpStream;
 
 use crate::connection::Connection;
 use crate::core_loop::Core;
+use crate::counters::{self, Count};
 use crate::mailbox::{Envelope, Socket};
 use crate::receive_buffer::{Front, ReceiveBuffer};
 use crate::service::{CloseReason, Frame, FrameVerdict, Service};
@@ -64,11 +65,19 @@ async fn run<S: Service>(
     mut stream: TcpStream,
     mut buffer: ReceiveBuffer,
 ) {
+    // What the buffer has taken of the core's budget.
+    let mut large_bytes = 0;
     let end = loop {
         if let Some(end) = frames(&core, &connection, &mut buffer).await {
             break end;
         }
+        let needed = buffer.large_bytes_needed(core.receive_budget.is_scarce());
+        core.receive_budget
+            .take(needed.saturating_sub(large_bytes))
+            .await;
         buffer.reserve();
+        core.receive_budget.give(large_bytes.saturating_sub(needed));
+        large_bytes = needed;
         let (result, returned) = stream.read(buffer).await;
         buffer = returned;
         match result {
@@ -81,6 +90,8 @@ async fn run<S: Service>(
         End::Closed(reason) => finish(&core, &connection, &reason),
         End::Moved(to, message) => hand_over(&core, &connection, &buffer, to, message),
     }
+    drop(buffer);
+    core.receive_budget.give(large_bytes);
     connection.ended.set(true);
     connection.writer.set();
     // The writer sees it at the end of what it waits for, a shut socket or a page.
@@ -103,6 +114,9 @@ async fn frames<S: Service>(
 ) -> Option<End<S::Message>> {
     let mut in_a_row = 0;
     loop {
+        if is_choked(core, connection) {
+            counters::add(Count::SendQueueFull);
+        }
         while connection.paused.get() || is_choked(core, connection) {
             if let Some((to, message)) = connection.moving.borrow_mut().take() {
                 return Some(End::Moved(to, message));

@@ -8,6 +8,8 @@ use monoio::buf::IoBufMut;
 
 /// Small frames in a row after which a buffer that grew for a large one shrinks again.
 const SHRINK_AFTER_FRAMES: u32 = 64;
+/// What a connection starts with: enough for what most ask, and little where thousands ask nothing.
+const QUIET_BYTES: usize = 2048;
 
 /// Bytes received and not yet taken: `start..end` of a fully initialised vector.
 #[derive(Debug)]
@@ -15,8 +17,13 @@ pub(crate) struct ReceiveBuffer {
     bytes: Arc<Vec<u8>>,
     start: usize,
     end: usize,
+    /// Its size while frames are small.
     base_bytes: usize,
+    /// The base of a connection that was once sent more at a time than it had room for.
+    busy_bytes: usize,
     small_frames: u32,
+    /// The core is short of memory for large frames: a buffer without use is let go.
+    let_go: bool,
     /// A frame of this buffer was shared: its memory must not be written again.
     shared: Cell<bool>,
 }
@@ -33,21 +40,27 @@ pub(crate) enum Front {
 }
 
 impl ReceiveBuffer {
-    pub fn new(base_bytes: usize) -> ReceiveBuffer {
+    /// `busy_bytes` is its size where many small frames come at a time.
+    pub fn new(busy_bytes: usize) -> ReceiveBuffer {
+        let base_bytes = busy_bytes.min(QUIET_BYTES);
         ReceiveBuffer {
             bytes: Arc::new(vec![0; base_bytes]),
             start: 0,
             end: 0,
             base_bytes,
+            busy_bytes,
             small_frames: 0,
+            let_go: false,
             shared: Cell::new(false),
         }
     }
 
     /// A buffer that already holds bytes.
-    pub fn with_unread(base_bytes: usize, unread: &[u8]) -> ReceiveBuffer {
-        let mut buffer = ReceiveBuffer::new(base_bytes.max(unread.len()));
-        buffer.base_bytes = base_bytes;
+    pub fn with_unread(busy_bytes: usize, unread: &[u8]) -> ReceiveBuffer {
+        let mut buffer = ReceiveBuffer::new(busy_bytes);
+        if unread.len() > buffer.base_bytes {
+            buffer.bytes = Arc::new(vec![0; unread.len()]);
+        }
         if let Some(bytes) = Arc::get_mut(&mut buffer.bytes) {
             bytes[..unread.len()].copy_from_slice(unread);
             buffer.end = unread.len();
@@ -84,30 +97,51 @@ impl ReceiveBuffer {
     /// Drops the front frame.
     pub fn consume(&mut self, frame: usize) {
         self.start += 4 + frame;
-        if frame + 4 <= self.base_bytes {
+        if frame + 4 <= self.busy_bytes {
             self.small_frames = self.small_frames.saturating_add(1);
         } else {
             self.small_frames = 0;
         }
     }
 
-    /// Makes room for the rest of the front frame, or for some bytes where its length is not known.
-    pub fn reserve(&mut self) {
-        let unread = self.end - self.start;
-        let wanted = self
-            .unread()
+    /// How much larger than that of a busy connection the buffer will be after
+    /// [`ReceiveBuffer::reserve`]. Where memory `is_scarce`, one without use is let go then.
+    pub fn large_bytes_needed(&mut self, is_scarce: bool) -> usize {
+        let wanted = self.wanted();
+        self.let_go = is_scarce && wanted < self.bytes.len() && self.start == self.end;
+        let after = match self.let_go || self.shrinks() {
+            true => wanted,
+            false => wanted.max(self.bytes.len()),
+        };
+        after.saturating_sub(self.busy_bytes)
+    }
+
+    /// Room for the front frame, or for some bytes where its length is not known.
+    fn wanted(&self) -> usize {
+        self.unread()
             .first_chunk::<4>()
             .map_or(self.base_bytes, |prefix| {
                 let length = i32::from_be_bytes(*prefix).max(0) as usize;
                 (4 + length).max(self.base_bytes)
-            });
+            })
+    }
+
+    /// Whether it grew for a large frame and has seen only small ones for long.
+    fn shrinks(&self) -> bool {
+        let grown = self.bytes.len() > self.busy_bytes && self.wanted() <= self.busy_bytes;
+        grown && self.small_frames >= SHRINK_AFTER_FRAMES
+    }
+
+    /// Makes room for the rest of the front frame, or for some bytes where its length is not known.
+    pub fn reserve(&mut self) {
+        let unread = self.end - self.start;
+        let wanted = self.wanted();
         if self.shared.get() && Arc::get_mut(&mut self.bytes).is_some() {
             self.shared.set(false);
         }
-        let grown = self.bytes.len() > self.base_bytes && wanted <= self.base_bytes;
-        let shrink = grown && self.small_frames >= SHRINK_AFTER_FRAMES;
+        let shrink = self.shrinks() || std::mem::take(&mut self.let_go);
         if self.shared.get() || wanted > self.bytes.len() || shrink {
-            let mut fresh = vec![0; wanted];
+            let mut fresh = vec![0; wanted.max(unread)];
             fresh[..unread].copy_from_slice(self.unread());
             self.bytes = Arc::new(fresh);
             (self.start, self.end) = (0, unread);
@@ -131,6 +165,10 @@ impl ReceiveBuffer {
     pub fn received(&mut self, count: usize) {
         self.end += count;
         assert!(self.end <= self.bytes.len());
+        if self.end == self.bytes.len() {
+            // There may be more where that came from.
+            self.base_bytes = self.busy_bytes;
+        }
     }
 }
 
@@ -182,6 +220,35 @@ mod tests {
             assert_eq!(buffer.front(1000), Front::Frame(0));
             buffer.consume(0);
         }
+        buffer.reserve();
+        assert_eq!(buffer.bytes.len(), 64);
+    }
+
+    #[test]
+    fn a_quiet_buffer_is_small_until_more_comes_at_a_time() {
+        let mut buffer = ReceiveBuffer::new(16 * 1024);
+        assert_eq!(buffer.bytes.len(), QUIET_BYTES);
+        push(&mut buffer, &[0; 400]);
+        (0..100).for_each(|_| buffer.consume(0));
+        buffer.reserve();
+        assert_eq!(buffer.bytes.len(), QUIET_BYTES);
+        push(&mut buffer, &[0; QUIET_BYTES]);
+        (0..QUIET_BYTES / 4).for_each(|_| buffer.consume(0));
+        buffer.reserve();
+        assert_eq!(buffer.bytes.len(), 16 * 1024);
+    }
+
+    #[test]
+    fn a_large_buffer_is_kept_unless_memory_is_scarce() {
+        let mut buffer = ReceiveBuffer::new(64);
+        push(&mut buffer, &[0, 0, 3, 0]);
+        assert_eq!(buffer.large_bytes_needed(true), 4 + 768 - 64);
+        push(&mut buffer, &[7; 768]);
+        buffer.consume(768);
+        assert_eq!(buffer.large_bytes_needed(false), 4 + 768 - 64);
+        buffer.reserve();
+        assert_eq!(buffer.bytes.len(), 4 + 768);
+        assert_eq!(buffer.large_bytes_needed(true), 0);
         buffer.reserve();
         assert_eq!(buffer.bytes.len(), 64);
     }

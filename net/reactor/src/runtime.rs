@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
+use std::os::fd::AsRawFd;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
@@ -29,6 +30,8 @@ const RING_ENTRIES: u32 = 4096;
 /// Mail taken before the turn ends and other tasks run: a core that is sent more than it can do
 /// must still get to answering.
 pub(crate) const ENVELOPES_IN_A_ROW_MAX: usize = 1024;
+/// Connections that may wait to be accepted; the system cuts it to its own bound.
+const BACKLOG_CONNECTIONS: libc::c_int = 16_384;
 /// How long a stopping core waits for answers to leave.
 const LINGER: Duration = Duration::from_secs(1);
 
@@ -169,6 +172,7 @@ fn open_gates(
         let address = wanted.address;
         let listener =
             TcpListener::bind(address).map_err(|error| ReactorError::Listen { address, error })?;
+        deepen_backlog(&listener).map_err(|error| ReactorError::Listen { address, error })?;
         let address = listener
             .local_addr()
             .map_err(system("reading a bound address"))?;
@@ -188,6 +192,16 @@ fn open_gates(
         let _ = gate.send(listeners);
     }
     Ok(addresses)
+}
+
+/// The standard library asks for 128. When all clients come back at once, those beyond it would each
+/// lose their first packet and wait a second.
+fn deepen_backlog(listener: &TcpListener) -> io::Result<()> {
+    // SAFETY: no memory is involved.
+    match unsafe { libc::listen(listener.as_raw_fd(), BACKLOG_CONNECTIONS) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
 }
 
 fn core_thread<S: Service>(seed: Seed<S::Message>, make: &dyn Fn(CoreId) -> Result<S, String>) {
@@ -356,9 +370,6 @@ fn abort_on_panic() {
     }));
 }
 
-/// SIGTERM, SIGINT and SIGUSR1 as a descriptor; blocked in every thread started afterwards.
-struct SignalFd(std::os::fd::OwnedFd);
-
 /// Blocks the signals that [`run`] obeys in this thread and those it starts from now on: a host that
 /// starts threads of its own before `run` calls it first, or a signal would end the process there.
 /// What arrives meanwhile waits for `run`.
@@ -382,6 +393,9 @@ fn obeyed_signals() -> libc::sigset_t {
         set
     }
 }
+
+/// The obeyed signals as a descriptor; they are blocked in every thread started afterwards.
+struct SignalFd(std::os::fd::OwnedFd);
 
 impl SignalFd {
     fn new() -> io::Result<SignalFd> {

@@ -7,7 +7,9 @@
 //!
 //! Pages are asked for ahead in a window. It covers the range at hand; once ranges follow each other
 //! without a gap it runs on beyond it, up to what may be read, so that the disk works while the
-//! client digests the last answer.
+//! client digests the last answer. The connections that send files at the same time share the
+//! window, and take turns ([`FileTurns`]): of many, each reads no further than its next chunk, and
+//! so does each while the core makes records durable ([`DurableWrites`]).
 
 use std::io;
 use std::ops::Range;
@@ -17,39 +19,53 @@ use std::rc::Rc;
 use monoio::fs::File;
 use monoio::net::TcpStream;
 
-use crate::signal::yield_now;
+use crate::config::ReactorConfig;
+use crate::counters::{self, Count};
+use crate::durable_writes::DurableWrites;
+use crate::file_turns::FileTurns;
+use crate::signal::{Signal, yield_now};
 
-/// Bytes handed to one sendfile call.
-const CHUNK_BYTES: usize = 512 * 1024;
-/// How far ahead of the chunk pages are asked for.
-const READ_AHEAD_BYTES: u64 = 4 * 1024 * 1024;
+/// Bytes handed to one sendfile call, after which other connections get their turn: less than the
+/// core needs a third of a millisecond for.
+const CHUNK_BYTES: u64 = 256 * 1024;
 /// Pages asked for by one call on a running window: asking costs about 0.2 ms per MiB (allocating
 /// pages and submitting the reads), during which the core does nothing else.
 const READ_AHEAD_STEP_BYTES: u64 = 512 * 1024;
 /// The least that one call asks for, however little the device is set to read ahead.
 const WILL_NEED_BYTES_MIN: usize = 128 * 1024;
-/// Bytes sent in a row before other connections get their turn.
-const FAIR_BYTES: usize = 1024 * 1024;
 
 /// A connection's sequential sending of files.
 #[derive(Debug)]
 pub(crate) struct Sender {
     /// Bytes of one call that asks for pages: of more, the kernel silently leaves out the rest.
     will_need_bytes: usize,
+    /// How far ahead of a chunk pages are asked for by one that sends alone.
+    window_bytes: u64,
     /// Descriptor and end of what was sent last.
     sent: Option<(RawFd, u64)>,
     /// Descriptor and end of what was asked for ahead.
     ahead: Option<(RawFd, u64)>,
     probe: Vec<u8>,
+    /// Its turn has come.
+    turn: Rc<Signal>,
+}
+
+/// Where to send: a descriptor and a view of it to wait on.
+#[derive(Clone, Copy)]
+pub(crate) struct Socket<'a> {
+    pub fd: RawFd,
+    pub stream: &'a TcpStream,
 }
 
 impl Sender {
-    pub fn new(read_ahead_bytes: usize) -> Sender {
+    pub fn new(config: &ReactorConfig) -> Sender {
         Sender {
-            will_need_bytes: read_ahead_bytes.max(WILL_NEED_BYTES_MIN),
+            will_need_bytes: config.read_ahead_bytes.max(WILL_NEED_BYTES_MIN),
+            window_bytes: config.cold_read_ahead_bytes as u64,
             sent: None,
             ahead: None,
             probe: Vec::new(),
+            turn: Rc::default(),
         }
     }
 
@@ -57,60 +73,67 @@ impl Sender {
     /// `readable_end` may be asked for ahead.
     pub async fn send(
         &mut self,
+        (turns, writes): (&FileTurns, &DurableWrites),
         source: &Rc<File>,
-        socket: RawFd,
-        stream: &TcpStream,
+        socket: Socket<'_>,
         range: Range<u64>,
         readable_end: u64,
     ) -> io::Result<usize> {
         let file = source.as_raw_fd();
-        let sequential = self.sent == Some((file, range.start));
-        let ahead_end = match sequential {
+        let at = range.start;
+        let chunk_end = range.end.min(at + CHUNK_BYTES);
+        let ahead_end = match self.sent == Some((file, at)) {
             true => readable_end.max(range.end),
             false => range.end,
         };
-        let mut at = range.start;
-        while at < range.end {
-            let chunk_end = range.end.min(at + CHUNK_BYTES as u64);
-            self.read_ahead(file, at, ahead_end);
-            for page in [at, chunk_end - 1] {
-                if !is_resident(file, page) {
-                    self.wait_for(source, page).await?;
-                }
+        let count = loop {
+            let turn = turns.take(&self.turn).await;
+            let cold = !is_resident(file, at) || !is_resident(file, chunk_end - 1);
+            if cold {
+                writes.gap(&self.turn).await;
             }
-            match send_chunk(socket, file, at, (chunk_end - at) as usize)? {
+            let share = match writes.are_recent() {
+                true => 0,
+                false => self.window_bytes / turns.wanted().max(1) as u64,
+            };
+            if cold || share > 0 {
+                self.read_ahead(file, at, ahead_end, share.max(CHUNK_BYTES));
+            }
+            self.wait_for_chunk(source, at..chunk_end).await?;
+            let sent = send_chunk(socket.fd, file, at, (chunk_end - at) as usize)?;
+            drop(turn);
+            match sent {
                 Some(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
-                Some(count) => at += count as u64,
-                None => stream.writable(true).await?,
+                Some(count) => break count,
+                None => socket.stream.writable(true).await?,
             }
-            if at - range.start >= FAIR_BYTES as u64 {
-                yield_now().await;
-                break;
-            }
-        }
-        self.sent = Some((file, at));
-        Ok((at - range.start) as usize)
+        };
+        yield_now().await;
+        self.sent = Some((file, at + count as u64));
+        Ok(count)
     }
 
     /// Asks for the pages of the window from `at` on that were not asked for yet, never beyond
     /// `end`. Pages that are all there cost two look-ups.
-    fn read_ahead(&mut self, file: RawFd, at: u64, end: u64) {
+    fn read_ahead(&mut self, file: RawFd, at: u64, end: u64, window_bytes: u64) {
+        let reach = at + self.window_bytes.max(CHUNK_BYTES);
         let from = match self.ahead {
-            Some((known, upto)) if known == file && at <= upto && upto <= at + READ_AHEAD_BYTES => {
-                upto
-            }
+            Some((known, upto)) if known == file && at <= upto && upto <= reach => upto,
             _ => at,
         };
-        let upto = end.min(at + READ_AHEAD_BYTES);
+        let upto = end.min(at + window_bytes);
         if from >= upto || (from > at && upto - from < READ_AHEAD_STEP_BYTES && upto < end) {
             return;
         }
         self.ahead = Some((file, upto));
-        if is_resident(file, from) && is_resident(file, upto - 1) {
-            return;
+        if !(is_resident(file, from) && is_resident(file, upto - 1)) {
+            self.will_need(file, from..upto);
         }
-        for piece in (from..upto).step_by(self.will_need_bytes) {
-            let len = (self.will_need_bytes as u64).min(upto - piece);
+    }
+
+    fn will_need(&self, file: RawFd, range: Range<u64>) {
+        for piece in range.clone().step_by(self.will_need_bytes) {
+            let len = (self.will_need_bytes as u64).min(range.end - piece);
             // SAFETY: no memory is involved.
             unsafe {
                 libc::posix_fadvise(
@@ -121,6 +144,25 @@ impl Sender {
                 );
             }
         }
+    }
+
+    /// Waits in the ring until the chunk's first and last page are in memory. Pages that were asked
+    /// for may have been dropped again; then the whole chunk is asked for once more, so that
+    /// sendfile does not read what lies between by itself.
+    async fn wait_for_chunk(&mut self, source: &Rc<File>, chunk: Range<u64>) -> io::Result<()> {
+        let file = source.as_raw_fd();
+        let ends = [chunk.start, chunk.end - 1];
+        if ends.iter().all(|page| is_resident(file, *page)) {
+            return Ok(());
+        }
+        counters::add(Count::ColdReads);
+        self.will_need(file, chunk);
+        for page in ends {
+            if !is_resident(file, page) {
+                self.wait_for(source, page).await?;
+            }
+        }
+        Ok(())
     }
 
     /// Waits in the ring until the page at `at` is in memory.

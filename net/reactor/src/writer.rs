@@ -16,7 +16,7 @@ use monoio::net::TcpStream;
 use crate::connection::Connection;
 use crate::core_loop::Core;
 use crate::outbox::SendPiece;
-use crate::send_file;
+use crate::send_file::{self, Socket};
 use crate::service::{CloseReason, Service};
 
 /// Pieces gathered into one call.
@@ -178,7 +178,7 @@ async fn run<S: Service>(core: Rc<Core<S>>, connection: Rc<Connection<S::Message
     let stream = unsafe { std::net::TcpStream::from_raw_fd(connection.fd) };
     let view = TcpStream::from_std(stream).expect("the ring knows every descriptor");
     let view = ManuallyDrop::new(view);
-    let mut sender = send_file::Sender::new(core.config.read_ahead_bytes);
+    let mut sender = send_file::Sender::new(&core.config);
     while !connection.ended.get() {
         connection.writer_busy.set(true);
         let result = send_all(&core, &connection, &view, &mut sender).await;
@@ -221,9 +221,18 @@ async fn send_all<S: Service>(
                 let source = core.files.borrow_mut().for_send(file)?;
                 let done = connection.sent.get();
                 let range = offset + done as u64..offset + len as u64;
+                let socket = Socket {
+                    fd: connection.fd,
+                    stream,
+                };
+                let places = (&core.file_turns, &core.durable_writes);
                 let count = sender
-                    .send(&source, connection.fd, stream, range, readable_end)
+                    .send(places, &source, socket, range, readable_end)
                     .await?;
+                if core.durable_writes.any() {
+                    // The kernel worker that finishes the write may need this very CPU.
+                    std::thread::yield_now();
+                }
                 connection
                     .queued_bytes
                     .set(connection.queued_bytes.get() - count);

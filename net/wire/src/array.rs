@@ -194,3 +194,14 @@ impl<'a> Element<'a> for i32 {
         Ok(())
     }
 }
+
+impl<'a> Element<'a> for i8 {
+    fn read(_: i16, _: bool, reader: &mut Reader<'a>) -> Result<Self, DecodeError> {
+        reader.fixed("number of an array")
+    }
+
+    fn write(&self, _: i16, _: bool, out: &mut Vec<u8>) -> Result<(), EncodeError> {
+        self.put(out);
+        Ok(())
+    }
+}

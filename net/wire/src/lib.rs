@@ -30,8 +30,8 @@ mod prelude {
     pub use crate::error::{DecodeError, EncodeError};
     pub use crate::reader::Reader;
     pub use crate::writer::{
-        Fixed, TagWriter, put_array, put_no_tags, put_nullable_array, put_nullable_bytes,
-        put_nullable_string, put_nullable_struct, put_string,
+        Fixed, TagWriter, put_array, put_bytes, put_no_tags, put_nullable_array,
+        put_nullable_bytes, put_nullable_string, put_nullable_struct, put_string,
     };
 }
 

@@ -17,6 +17,14 @@ const NEWER: [(&str, i16, i16); 2] = [
     ("ListOffsetsResponse", 11, 10),
 ];
 
+/// Versions with topic ids in place of names (KIP-848), which kafka-protocol has for the responses
+/// only: these are compared with the schema's own encoder alone.
+const UNKNOWN: [(&str, i16); 2] = [("OffsetCommitRequest", 10), ("OffsetFetchRequest", 10)];
+
+/// Tagged fields of our own (numbers from 10000 on): others keep them as bytes without a name.
+const OURS: [&str; 3] = ["segments", "log_start_offset", "high_watermark"];
+const MESSAGES_WITH_OURS: [&str; 1] = ["DescribeLogDirsResponse"];
+
 /// Numbers by value with the names of the fields that hold them, from a message's debug text.
 /// Small ones are left out: defaults of fields that a version lacks.
 fn named_numbers(debug: &str) -> BTreeMap<i64, Vec<String>> {
@@ -46,6 +54,13 @@ where
     K: Decodable + Encodable + Message + std::fmt::Debug,
 {
     let what = format!("{} version {}", sample.name, sample.version);
+    assert_eq!(
+        our_bytes, sample.bytes,
+        "{what}: not the bytes decoded\n{ours}"
+    );
+    if UNKNOWN.contains(&(sample.name.as_str(), sample.version)) {
+        return;
+    }
     let known = K::VERSIONS;
     let version = match NEWER.iter().find(|(name, ..)| *name == sample.name) {
         Some((_, newer, like)) if *newer == sample.version => *like,
@@ -71,13 +86,12 @@ where
         encoded, our_bytes,
         "{what}: other bytes\n{ours}\n{theirs:?}"
     );
-    assert_eq!(
-        our_bytes, sample.bytes,
-        "{what}: not the bytes decoded\n{ours}"
-    );
-
     let their_numbers = named_numbers(&format!("{theirs:?}"));
+    let has_ours = MESSAGES_WITH_OURS.contains(&sample.name.as_str());
     for (number, names) in named_numbers(ours) {
+        if has_ours && names.iter().any(|name| OURS.contains(&name.as_str())) {
+            continue;
+        }
         let known = their_numbers.get(&number);
         assert_eq!(known, Some(&names), "{what}: {number}\n{ours}\n{theirs:?}");
     }

@@ -1,5 +1,6 @@
-//! A closed-loop load of durable appends: each connection keeps a fixed number of requests in
-//! flight and sends the next one when an answer arrives.
+//! A load of durable appends. In a closed loop each connection keeps a fixed number of requests in
+//! flight and sends the next one when an answer arrives. With a rate the loop is open: requests are
+//! due at fixed moments and their time counts from then, whether or not one could be sent.
 //!
 //! One thread, one sleeping ring. The yardstick's protocol and Kafka's take the same path through
 //! this file and differ only in the bytes of a request and the function that checks an answer, so
@@ -18,6 +19,7 @@ use serde_json::{Map, json};
 use crate::floor_frames;
 use crate::frame_splitter::FrameSplitter;
 use crate::kafka_frames::{self, Target};
+use crate::pacing::Pacing;
 use crate::pinning::pin;
 use crate::receive_ring::ReceiveRing;
 use crate::ring::{Idle, Ring, moved, unpack, user_data};
@@ -25,6 +27,7 @@ use crate::summary::Latencies;
 
 const RECEIVE: u32 = 1;
 const SEND: u32 = 2;
+const DUE: u32 = 3;
 const ANSWER_BYTES_MAX: usize = 1 << 20;
 
 /// Whose bytes are spoken.
@@ -58,9 +61,12 @@ pub struct DurableLoadArgs {
     /// Connections.
     #[arg(long, default_value_t = 1)]
     connections: usize,
-    /// Requests in flight on each connection.
+    /// Requests in flight on each connection; with a rate, at most.
     #[arg(long, default_value_t = 1)]
     in_flight: usize,
+    /// Requests due per second over all connections; absent = closed loop.
+    #[arg(long)]
+    rate: Option<f64>,
     /// Seconds before measuring starts.
     #[arg(long, default_value_t = 1.0)]
     warm_up_seconds: f64,
@@ -99,6 +105,8 @@ struct Connection {
     answered: usize,
     next: usize,
     waiting_to_send: usize,
+    /// Requests without an answer, sent or waiting to be.
+    open: usize,
     /// Bytes of the frame on its way that have left, while a send is in flight.
     sending: Option<usize>,
 }
@@ -108,6 +116,11 @@ struct Load {
     receive: ReceiveRing,
     connections: Vec<Connection>,
     dialect: Dialect,
+    /// When requests are due; absent in a closed loop.
+    pacing: Option<Pacing>,
+    /// How long the timer sleeps that is in the ring, if one is: the kernel reads it on submission.
+    due_in: Box<types::Timespec>,
+    timer_runs: bool,
     latencies: Latencies,
     measure_from: Instant,
     acknowledged: u64,
@@ -125,6 +138,9 @@ pub fn run(args: &DurableLoadArgs) -> io::Result<()> {
     if args.connections == 0 || args.in_flight == 0 {
         return Err(io::Error::other("connections and in-flight are at least 1"));
     }
+    if args.rate.is_some_and(|rate| rate.is_nan() || rate <= 0.0) {
+        return Err(io::Error::other("rate is more than 0"));
+    }
     let ring = Ring::new(Idle::Sleep, Duration::ZERO)?;
     let receive = ReceiveRing::register(&ring)?;
     let start = Instant::now();
@@ -133,6 +149,9 @@ pub fn run(args: &DurableLoadArgs) -> io::Result<()> {
         receive,
         connections: Vec::with_capacity(args.connections),
         dialect: dialect(args)?,
+        pacing: args.rate.map(|rate| Pacing::new(start, rate)),
+        due_in: Box::new(types::Timespec::new()),
+        timer_runs: false,
         latencies: Latencies::new()?,
         measure_from: start + Duration::from_secs_f64(args.warm_up_seconds),
         acknowledged: 0,
@@ -198,11 +217,15 @@ impl Load {
             answered: 0,
             next: 0,
             waiting_to_send: 0,
+            open: 0,
             sending: None,
             socket,
         });
         // SAFETY: sockets are kept until the program ends.
         unsafe { self.ring.push(&receive)? };
+        if self.pacing.is_some() {
+            return Ok(());
+        }
         let now = Instant::now();
         for _ in 0..args.in_flight {
             self.request(index, now)?;
@@ -210,14 +233,68 @@ impl Load {
         Ok(())
     }
 
-    /// Puts one more request in flight. A request's time starts here, so waiting behind an earlier
-    /// one of the same connection counts.
+    /// Puts every request in flight that is due and finds a connection with room, then sets the timer
+    /// for the next one.
+    fn request_due(&mut self, now: Instant) -> io::Result<()> {
+        let in_flight_max = self.connections.first().map_or(0, |one| one.slots.len());
+        loop {
+            let emptiest = (0..self.connections.len()).min_by_key(|at| self.connections[*at].open);
+            let Some(index) = emptiest.filter(|at| self.connections[*at].open < in_flight_max)
+            else {
+                // The next answer makes room.
+                return Ok(());
+            };
+            let due = self.pacing.as_mut().and_then(|pacing| pacing.take(now));
+            match due {
+                Some(due) => self.request(index, due)?,
+                None => return self.set_timer(now),
+            }
+        }
+    }
+
+    fn set_timer(&mut self, now: Instant) -> io::Result<()> {
+        let Some(pacing) = self.pacing.as_ref().filter(|_| !self.timer_runs) else {
+            return Ok(());
+        };
+        let wait = pacing.next_due().saturating_duration_since(now);
+        *self.due_in = types::Timespec::from(wait);
+        self.timer_runs = true;
+        let entry = opcode::Timeout::new(&raw const *self.due_in)
+            .build()
+            .user_data(user_data(DUE, 0));
+        // SAFETY: the box lives as long as the ring and is written only when no timer runs.
+        unsafe { self.ring.push(&entry) }
+    }
+
+    /// Requests that were due and have no answer when the time is over count with the age they have:
+    /// left out, the worst would be.
+    fn record_unanswered(&mut self, now: Instant) {
+        let measure_from = self.measure_from;
+        let mut record = |due: Instant| {
+            if due >= measure_from {
+                self.latencies.record(now.saturating_duration_since(due));
+            }
+        };
+        for connection in &self.connections {
+            let slots = connection.slots.len();
+            for at in 0..connection.open {
+                record(connection.slots[(connection.answered + at) % slots].sent_at);
+            }
+        }
+        while let Some(due) = self.pacing.as_mut().and_then(|pacing| pacing.take(now)) {
+            record(due);
+        }
+    }
+
+    /// Puts one more request in flight. A request's time starts at `now`, so waiting behind an
+    /// earlier one of the same connection counts.
     fn request(&mut self, index: usize, now: Instant) -> io::Result<()> {
         let connection = &mut self.connections[index];
         let slots = connection.slots.len();
         let slot = (connection.next + connection.waiting_to_send) % slots;
         connection.slots[slot].sent_at = now;
         connection.waiting_to_send += 1;
+        connection.open += 1;
         self.send(index)
     }
 
@@ -266,6 +343,9 @@ impl Load {
     fn drive(&mut self, end: Instant, requests_max: u64) -> io::Result<Duration> {
         let mut completions = Vec::with_capacity(1024);
         loop {
+            if self.pacing.is_some() {
+                self.request_due(Instant::now())?;
+            }
             self.ring.wait(false, &mut completions)?;
             let now = Instant::now();
             for completion in completions.drain(..) {
@@ -273,10 +353,14 @@ impl Load {
                 match operation {
                     RECEIVE => self.received(index, &completion)?,
                     SEND => self.sent(index, completion.result())?,
+                    DUE => self.timer_runs = false,
                     other => unreachable!("operation {other} was never submitted"),
                 }
             }
             if now >= end || self.acknowledged >= requests_max {
+                if self.pacing.is_some() {
+                    self.record_unanswered(now);
+                }
                 return Ok(now.saturating_duration_since(self.measure_from));
             }
         }
@@ -302,6 +386,10 @@ impl Load {
                     .push(&ReceiveRing::receive(socket, user_data(RECEIVE, index)))?
             };
         }
+        self.connections[index].open -= answers;
+        if self.pacing.is_some() {
+            return Ok(());
+        }
         let now = Instant::now();
         for _ in 0..answers {
             self.request(index, now)?;
@@ -324,7 +412,14 @@ impl Load {
                     let message = format!("answer {correlation} where {answered} is due");
                     return Err(io::Error::other(message));
                 }
-                Ok(_) if now >= self.measure_from => {
+                // In an open loop what counts is when a request was due, not when it was answered.
+                Ok(_)
+                    if self
+                        .pacing
+                        .as_ref()
+                        .map_or(now, |_| slots[*answered].sent_at)
+                        >= self.measure_from =>
+                {
                     self.latencies.record(now - slots[*answered].sent_at);
                 }
                 Ok(_) => {}

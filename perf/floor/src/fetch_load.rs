@@ -1,6 +1,7 @@
 //! Reads pieces one after another and discards them: from a sendfile server or, as fetches, from a
 //! Kafka broker. Both are received by the same loop into the same buffer; of a fetch only the
-//! response's head and the batch headers are looked at.
+//! response's head and the batch headers are looked at. Several connections are threads that do the
+//! same, each from its own place in the log.
 
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -41,6 +42,9 @@ pub struct FetchLoadArgs {
     /// Where the file ends, in bytes (floor only).
     #[arg(long, default_value_t = 1 << 30)]
     file_bytes: u64,
+    /// Connections. The first starts at `start`, the others evenly spread up to the end.
+    #[arg(long, default_value_t = 1)]
+    connections: u32,
     /// Start over at the end for this many seconds; absent = read once to the end.
     #[arg(long)]
     seconds: Option<f64>,
@@ -111,17 +115,86 @@ impl Receiver {
     }
 }
 
+/// What one connection has read in the measured window.
+struct Outcome {
+    latencies: Latencies,
+    bytes: u64,
+    measured: Duration,
+}
+
 /// Runs the load and prints its figures.
 ///
 /// # Errors
 /// A connection that fails, an error code of the broker, or nothing to read.
 pub fn run(args: &FetchLoadArgs) -> io::Result<()> {
     pin(args.core)?;
+    if args.connections == 0 {
+        return Err(io::Error::other("connections are at least 1"));
+    }
+    let outcome = if args.connections == 1 {
+        read(args, args.start)?
+    } else {
+        read_in_parallel(args)?
+    };
+    print(args, &outcome);
+    if outcome.bytes == 0 {
+        Err(io::Error::other("nothing to read"))
+    } else {
+        Ok(())
+    }
+}
+
+fn read_in_parallel(args: &FetchLoadArgs) -> io::Result<Outcome> {
+    let end = log_end(args)?;
+    let share = end.saturating_sub(args.start) / u64::from(args.connections);
+    std::thread::scope(|scope| {
+        let readers: Vec<_> = (0..u64::from(args.connections))
+            .map(|number| scope.spawn(move || read(args, args.start + number * share)))
+            .collect();
+        let mut all = Outcome {
+            latencies: Latencies::new()?,
+            bytes: 0,
+            measured: Duration::ZERO,
+        };
+        for reader in readers {
+            let one = reader
+                .join()
+                .map_err(|_| io::Error::other("a reader has panicked"))??;
+            all.latencies.merge(&one.latencies)?;
+            all.bytes += one.bytes;
+            all.measured = all.measured.max(one.measured);
+        }
+        Ok(all)
+    })
+}
+
+/// Where the log ends: its high-water mark, or the end of the file.
+fn log_end(args: &FetchLoadArgs) -> io::Result<u64> {
+    match args.protocol {
+        Protocol::Floor => Ok(args.file_bytes),
+        Protocol::Kafka => {
+            let request = fetch_request(&target(args), 0, 1, 0);
+            let mut receiver = Receiver::connect(args)?;
+            let fetched = parse_fetch_response(receiver.exchange(&request)?)?;
+            u64::try_from(fetched.high_watermark).map_err(io::Error::other)
+        }
+    }
+}
+
+fn target(args: &FetchLoadArgs) -> Target {
+    Target {
+        topic: args.topic.clone(),
+        partition: args.partition,
+    }
+}
+
+/// Reads on one connection from `first` on.
+fn read(args: &FetchLoadArgs, first: u64) -> io::Result<Outcome> {
     let mut receiver = Receiver::connect(args)?;
     let mut latencies = Latencies::new()?;
     let start = Instant::now();
     let mut measure_from = start + Duration::from_secs_f64(args.warm_up_seconds);
-    let mut position = args.start;
+    let mut position = first;
     let mut bytes = 0u64;
     loop {
         let asked_at = Instant::now();
@@ -147,13 +220,11 @@ pub fn run(args: &FetchLoadArgs) -> io::Result<()> {
             None => return Err(io::Error::other("nothing to read")),
         }
     }
-    let measured = measure_from.elapsed();
-    print(args, &latencies, bytes, measured);
-    if bytes == 0 {
-        Err(io::Error::other("nothing to read"))
-    } else {
-        Ok(())
-    }
+    Ok(Outcome {
+        latencies,
+        bytes,
+        measured: measure_from.elapsed(),
+    })
 }
 
 fn fetch(args: &FetchLoadArgs, receiver: &mut Receiver, position: u64) -> io::Result<Piece> {
@@ -167,12 +238,8 @@ fn fetch(args: &FetchLoadArgs, receiver: &mut Receiver, position: u64) -> io::Re
             })
         }
         Protocol::Kafka => {
-            let target = Target {
-                topic: args.topic.clone(),
-                partition: args.partition,
-            };
             let offset = i64::try_from(position).map_err(io::Error::other)?;
-            let request = fetch_request(&target, offset, args.piece_bytes as i32, WAIT_MS);
+            let request = fetch_request(&target(args), offset, args.piece_bytes as i32, WAIT_MS);
             let frame = receiver.exchange(&request)?;
             let fetched = parse_fetch_response(frame)?;
             let next = fetched.next_offset.unwrap_or(offset);
@@ -190,13 +257,15 @@ fn fetch(args: &FetchLoadArgs, receiver: &mut Receiver, position: u64) -> io::Re
     }
 }
 
-fn print(args: &FetchLoadArgs, latencies: &Latencies, bytes: u64, measured: Duration) {
-    let seconds = measured.as_secs_f64();
+fn print(args: &FetchLoadArgs, outcome: &Outcome) {
+    let seconds = outcome.measured.as_secs_f64();
     let mut object = Map::new();
     object.insert("piece_bytes".to_string(), json!(args.piece_bytes));
-    object.insert("bytes".to_string(), json!(bytes));
+    object.insert("connections".to_string(), json!(args.connections));
+    object.insert("bytes".to_string(), json!(outcome.bytes));
     object.insert("seconds".to_string(), json!(seconds));
-    object.insert("gb_per_s".to_string(), json!(bytes as f64 / 1e9 / seconds));
-    latencies.describe(&mut object);
+    let rate = outcome.bytes as f64 / 1e9 / seconds;
+    object.insert("gb_per_s".to_string(), json!(rate));
+    outcome.latencies.describe(&mut object);
     println!("{}", Value::Object(object));
 }

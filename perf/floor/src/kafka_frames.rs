@@ -1,5 +1,6 @@
 //! The few Kafka messages the load generators need, encoded by hand: Produce v9, Fetch v12 and
-//! CreateTopics v5, all in flexible encoding, and the record batch v2 they carry.
+//! CreateTopics v5, all in flexible encoding, ApiVersions v0 and Metadata v1 in the older one, and
+//! the record batch v2.
 //!
 //! Field by field as in Kafka's protocol guide. It is deliberately independent of the broker's own
 //! codec: a mistake made in both would be seen by neither.
@@ -19,6 +20,8 @@ const BATCH_ATTRIBUTES_AT: usize = 21;
 
 const PRODUCE: i16 = 0;
 const FETCH: i16 = 1;
+const METADATA: i16 = 3;
+const API_VERSIONS: i16 = 18;
 const CREATE_TOPICS: i16 = 19;
 const CLIENT_ID: &[u8] = b"highwater-floor";
 const TIMEOUT_MS: i32 = 30_000;
@@ -37,13 +40,19 @@ struct Encoder {
 
 impl Encoder {
     fn request(api_key: i16, version: i16) -> Encoder {
+        let mut encoder = Encoder::older_request(api_key, version);
+        encoder.no_tags();
+        encoder
+    }
+
+    /// A request whose header has no tags yet.
+    fn older_request(api_key: i16, version: i16) -> Encoder {
         let mut encoder = Encoder { bytes: vec![0; 4] };
         encoder.i16(api_key);
         encoder.i16(version);
         encoder.i32(0); // correlation number, patched per request
         encoder.i16(CLIENT_ID.len() as i16);
         encoder.bytes.extend_from_slice(CLIENT_ID);
-        encoder.no_tags();
         encoder
     }
 
@@ -222,6 +231,38 @@ pub fn create_topic_request(topic: &str, partitions: i32, configs: &[(&str, &str
     request.i8(0); // not only validated
     request.no_tags();
     request.finish()
+}
+
+/// ApiVersions v0.
+#[must_use]
+pub fn api_versions_request() -> Vec<u8> {
+    Encoder::older_request(API_VERSIONS, 0).finish()
+}
+
+/// Metadata v1 of no topic: the brokers only.
+#[must_use]
+pub fn metadata_request() -> Vec<u8> {
+    let mut request = Encoder::older_request(METADATA, 1);
+    request.i32(0);
+    request.finish()
+}
+
+/// Checks the answers to an ApiVersions v0 and a Metadata v1 request (without lengths).
+///
+/// # Errors
+/// A Kafka error code, a malformed answer, or one that names no API or no broker.
+pub fn check_first_answers(versions: &[u8], metadata: &[u8]) -> io::Result<()> {
+    let mut versions = Decoder { bytes: versions };
+    versions.i32()?;
+    check_error("ApiVersions", versions.i16()?)?;
+    let mut metadata = Decoder { bytes: metadata };
+    metadata.i32()?;
+    if versions.i32()? < 1 || metadata.i32()? < 1 {
+        return Err(io::Error::other(
+            "the answers name no API or no broker; allowed is one or more",
+        ));
+    }
+    Ok(())
 }
 
 /// Reads a response; every step is checked.
@@ -460,6 +501,23 @@ mod tests {
         let error = check_produce_response(&failed).unwrap_err().to_string();
         assert_eq!(error, "Produce answered error code 3");
         assert!(check_produce_response(&failed[..8]).is_err());
+    }
+
+    #[test]
+    fn first_answers_name_apis_and_brokers() {
+        let mut versions = Encoder { bytes: Vec::new() };
+        versions.i32(0);
+        versions.i16(0);
+        versions.i32(20);
+        let mut metadata = Encoder { bytes: Vec::new() };
+        metadata.i32(0);
+        metadata.i32(1);
+        assert!(check_first_answers(&versions.bytes, &metadata.bytes).is_ok());
+        assert!(check_first_answers(&versions.bytes, &[0; 8]).is_err());
+        assert!(check_first_answers(&[0; 4], &metadata.bytes).is_err());
+        versions.bytes[5] = 35;
+        let error = check_first_answers(&versions.bytes, &metadata.bytes).unwrap_err();
+        assert_eq!(error.to_string(), "ApiVersions answered error code 35");
     }
 
     #[test]

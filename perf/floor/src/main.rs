@@ -4,8 +4,8 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use highwater_floor::{
-    create_topic, dsync_latency, durable_load, durable_server, fetch_load, sendfile_server,
-    sequential_write,
+    create_topic, dsync_latency, durable_load, durable_server, fetch_load, idle_connections,
+    sendfile_server, sequential_write,
 };
 
 /// Raw yardsticks and load generators; every load prints one JSON object on standard output.
@@ -20,7 +20,7 @@ struct Cli {
 enum Command {
     /// Serve durable appends: the floor of every acknowledged produce.
     DurableServer(durable_server::DurableServerArgs),
-    /// Load a durable server or a Kafka broker with appends, closed loop.
+    /// Load a durable server or a Kafka broker with appends, closed loop or at a fixed rate.
     DurableLoad(durable_load::DurableLoadArgs),
     /// Measure the device's sequential write rate.
     SequentialWrite(sequential_write::SequentialWriteArgs),
@@ -30,6 +30,8 @@ enum Command {
     SendfileServer(sendfile_server::SendfileServerArgs),
     /// Read from a sendfile server or a Kafka broker and discard.
     FetchLoad(fetch_load::FetchLoadArgs),
+    /// Open many connections to a Kafka broker and leave them idle.
+    IdleConnections(idle_connections::IdleConnectionsArgs),
     /// Create one topic on a Kafka broker.
     CreateTopic(create_topic::CreateTopicArgs),
 }
@@ -42,6 +44,7 @@ fn main() -> ExitCode {
         Command::DsyncLatency(args) => dsync_latency::run(&args),
         Command::SendfileServer(args) => sendfile_server::run(&args),
         Command::FetchLoad(args) => fetch_load::run(&args),
+        Command::IdleConnections(args) => idle_connections::run(&args),
         Command::CreateTopic(args) => create_topic::run(&args),
     };
     match result {

@@ -36,9 +36,25 @@ impl Latencies {
         self.histogram.len()
     }
 
-    /// `p50_us`, `p99_us`, `p99_9_us`, `max_us`, `count` into `object`.
+    /// Adds all of another record.
+    ///
+    /// # Errors
+    /// Never in practice: all records have the same bounds.
+    pub fn merge(&mut self, other: &Latencies) -> io::Result<()> {
+        self.histogram
+            .add(&other.histogram)
+            .map_err(io::Error::other)
+    }
+
+    /// `p50_us`, `p99_us`, `p99_9_us`, `p99_99_us`, `max_us`, `count` into `object`.
     pub fn describe(&self, object: &mut Map<String, Value>) {
-        for (name, quantile) in [("p50_us", 0.50), ("p99_us", 0.99), ("p99_9_us", 0.999)] {
+        let quantiles = [
+            ("p50_us", 0.50),
+            ("p99_us", 0.99),
+            ("p99_9_us", 0.999),
+            ("p99_99_us", 0.9999),
+        ];
+        for (name, quantile) in quantiles {
             let value_ns = self.histogram.value_at_quantile(quantile);
             object.insert(name.to_string(), json!(value_ns as f64 / 1000.0));
         }

@@ -6,6 +6,9 @@
 mod attempts;
 mod cluster;
 mod configs;
+mod group_admin;
+mod group_membership;
+mod group_offsets;
 mod metadata;
 mod offsets;
 mod producer_id;
@@ -17,6 +20,16 @@ pub use cluster::{ClusterDescription, DescribeCluster, DescribedBroker};
 pub use configs::{
     AlterConfig, AlterConfigs, ConfigEntry, ConfigOperation, ConfigResource, ConfigSource,
     DescribeConfigs,
+};
+pub use group_admin::{
+    DeleteGroup, DescribeGroup, DescribedGroup, DescribedMember, ListGroups, ListedGroup,
+};
+pub use group_membership::{
+    Coordinator, FindCoordinator, Heartbeat, JoinGroup, JoinOutcome, JoinedGroup, JoinedMember,
+    LeaveGroup, PROTOCOL_TYPE, SyncGroup,
+};
+pub use group_offsets::{
+    CommittedOffset, GENERATION_NONE, OffsetCommit, OffsetDelete, OffsetFetch, PartitionResults,
 };
 pub use metadata::FetchMetadata;
 pub use offsets::{DeleteRecords, ListOffsets, OffsetAt, OffsetSpec};

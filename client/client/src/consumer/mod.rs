@@ -57,6 +57,8 @@ pub struct ConsumerSettings {
     pub partition_max_bytes: i32,
     /// Largest size a batch may unpack to.
     pub unpacked_bytes_max: usize,
+    /// Where a partition goes on whose next record is not there any more; `None` fails it.
+    pub out_of_range: Option<OffsetSpec>,
 }
 
 impl Default for ConsumerSettings {
@@ -67,6 +69,7 @@ impl Default for ConsumerSettings {
             max_bytes: 16 * 1024 * 1024,
             partition_max_bytes: 1024 * 1024,
             unpacked_bytes_max: 256 * 1024 * 1024,
+            out_of_range: None,
         }
     }
 }
@@ -128,14 +131,29 @@ impl Consumer {
 
     /// Adds a partition; once per partition.
     pub fn assign(&mut self, topic: &str, partition: i32, start: Start) {
-        self.partitions
-            .push(Partition::new(topic, partition, start));
+        let added = Partition::new(topic, partition, start);
+        // Requests know partitions by their place, so one that is still asked about keeps it.
+        let free = |one: &&mut Partition| one.is_released() && !one.requested;
+        match self.partitions.iter_mut().find(free) {
+            Some(place) => *place = added,
+            None => self.partitions.push(added),
+        }
+    }
+
+    /// Takes a partition away. What was fetched is dropped, what is under way is ignored.
+    pub fn unassign(&mut self, topic: &str, partition: i32) {
+        for one in &mut self.partitions {
+            if *one.topic == *topic && one.index == partition {
+                one.release();
+            }
+        }
     }
 
     /// The next offset the caller will see, where it is known.
     #[must_use]
     pub fn position(&self, topic: &str, partition: i32) -> Option<i64> {
-        let known = |one: &&Partition| *one.topic == *topic && one.index == partition;
+        let known =
+            |one: &&Partition| *one.topic == *topic && one.index == partition && !one.is_released();
         self.partitions
             .iter()
             .find(known)
@@ -374,7 +392,9 @@ impl Consumer {
             }
         }
         for at in left_out {
-            self.partitions[at].left_out(now);
+            if !self.partitions[at].is_released() {
+                self.partitions[at].left_out(now);
+            }
         }
         Ok(())
     }
@@ -410,6 +430,15 @@ impl Consumer {
 
     fn trouble_at(&mut self, now: Now, at: usize, error: ClientError) {
         let partition = &mut self.partitions[at];
+        if partition.is_released() {
+            return;
+        }
+        if let Some(spec) = self.settings.out_of_range
+            && error.code() == Some(ErrorCode::OffsetOutOfRange)
+        {
+            partition.go_on_at(now, spec, error);
+            return;
+        }
         // A topic that metadata listed and its leader does not know yet, or not any more.
         let moved = error.code() == Some(ErrorCode::UnknownTopicOrPartition);
         if error.kind() == ErrorKind::Retriable || moved {

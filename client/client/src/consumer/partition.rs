@@ -25,6 +25,8 @@ pub(super) enum Stage {
     Fetching { position: i64, fetch_offset: i64 },
     /// Cannot go on, and the caller knows.
     Failed,
+    /// Taken away; its place may be used again.
+    Released,
 }
 
 #[derive(Debug)]
@@ -83,14 +85,14 @@ impl Partition {
     pub fn position(&self) -> Option<i64> {
         match self.stage {
             Stage::Fetching { position, .. } => Some(position),
-            Stage::LookingUp(_) | Stage::Failed => None,
+            Stage::LookingUp(_) | Stage::Failed | Stage::Released => None,
         }
     }
 
     pub fn reached_end(&self) -> bool {
         match (self.stage, self.high_water_mark) {
             (Stage::Fetching { position, .. }, Some(end)) => position >= end,
-            (Stage::Failed, _) => true,
+            (Stage::Failed | Stage::Released, _) => true,
             (Stage::Fetching { .. } | Stage::LookingUp(_), _) => false,
         }
     }
@@ -98,7 +100,7 @@ impl Partition {
     pub fn to_look_up(&self, now: Now) -> Option<OffsetSpec> {
         match self.stage {
             Stage::LookingUp(spec) if self.may_ask(now) => Some(spec),
-            Stage::LookingUp(_) | Stage::Fetching { .. } | Stage::Failed => None,
+            Stage::LookingUp(_) | Stage::Fetching { .. } | Stage::Failed | Stage::Released => None,
         }
     }
 
@@ -112,8 +114,31 @@ impl Partition {
         !self.requested && self.failure.is_none() && now.reached(self.retry_at_ns)
     }
 
+    pub fn is_released(&self) -> bool {
+        self.stage == Stage::Released
+    }
+
+    /// It was taken away.
+    pub fn release(&mut self) {
+        self.stage = Stage::Released;
+        self.chunks.clear();
+        self.trouble = None;
+        self.failure = None;
+    }
+
+    /// Goes on elsewhere, as soon as the caller has seen what was fetched before.
+    pub fn go_on_at(&mut self, now: Now, spec: OffsetSpec, why: ClientError) {
+        if self.chunks.is_empty() {
+            self.stage = Stage::LookingUp(spec);
+        }
+        self.back_off(now, why);
+    }
+
     /// The start offset was looked up; where no record is as late as asked, the end is next.
     pub fn found(&mut self, offset: Option<i64>) {
+        if self.is_released() {
+            return;
+        }
         self.stage = match offset {
             Some(offset) => Stage::Fetching {
                 position: offset,

@@ -18,7 +18,7 @@ use crate::error::{ClientError, ErrorKind};
 use crate::metadata::MetadataCache;
 
 /// Wait before another attempt after a failure that may pass.
-const RETRY_BACKOFF: Duration = Duration::from_millis(100);
+pub(super) const RETRY_BACKOFF: Duration = Duration::from_millis(100);
 
 /// How a client behaves.
 #[derive(Clone, Debug)]
@@ -144,6 +144,11 @@ impl Client {
         self.inner.clock.now()
     }
 
+    /// When a call that begins now gives up.
+    pub(super) fn call_deadline_ns(&self) -> u64 {
+        self.now().plus_ms(self.inner.settings.call_timeout_ms)
+    }
+
     pub(super) fn request_timeout(&self) -> Duration {
         Duration::from_millis(self.inner.settings.request_timeout_ms)
     }
@@ -157,7 +162,7 @@ impl Client {
         look(&self.inner.metadata.borrow())
     }
 
-    async fn open(&self, address: &str) -> Result<Rc<Link>, ClientError> {
+    pub(super) async fn open(&self, address: &str) -> Result<Rc<Link>, ClientError> {
         Link::open(
             address,
             &self.inner.settings.client_id,
@@ -167,7 +172,7 @@ impl Client {
     }
 
     /// A link to any broker: an open one, else one of the known brokers, else a bootstrap address.
-    async fn any_link(&self) -> Result<Rc<Link>, ClientError> {
+    pub(super) async fn any_link(&self) -> Result<Rc<Link>, ClientError> {
         let open = |link: &&Rc<Link>| link.is_open();
         if let Some(link) = self.inner.links.borrow().values().find(open) {
             return Ok(Rc::clone(link));
@@ -349,13 +354,25 @@ impl Client {
         }
     }
 
-    async fn call_on<C: Call>(&self, link: &Rc<Link>, call: &C) -> Result<C::Answer, ClientError> {
+    pub(super) async fn call_on<C: Call>(
+        &self,
+        link: &Rc<Link>,
+        call: &C,
+    ) -> Result<C::Answer, ClientError> {
+        self.call_within(link, call, self.request_timeout()).await
+    }
+
+    /// Runs a call once on a link, whose answer may take this long.
+    pub(super) async fn call_within<C: Call>(
+        &self,
+        link: &Rc<Link>,
+        call: &C,
+        timeout: Duration,
+    ) -> Result<C::Answer, ClientError> {
         let version = link.version(C::API, C::VERSION_MAX)?;
         let head = RequestHead::new(C::API, version);
         let answer = link.send(head, |out| call.encode(version, out))?;
-        let response = link
-            .within(self.request_timeout(), "the request", answer)
-            .await?;
+        let response = link.within(timeout, "the request", answer).await?;
         call.decode(version, &response.body)
             .map_err(|error| match error {
                 AnswerError::Refused(error) => error,

@@ -54,7 +54,7 @@ impl ConsumerHandle {
         start: Start,
     ) -> Result<ConsumerHandle, ClientError> {
         let count = client.topic_partitions(topic).await?;
-        let mut core = Consumer::new(settings);
+        let handle = ConsumerHandle::idle(client, settings);
         for partition in partitions {
             if !(0..count).contains(partition) {
                 let (topic, partition) = (topic.to_string(), *partition);
@@ -64,18 +64,54 @@ impl ConsumerHandle {
                     last: count - 1,
                 });
             }
-            core.assign(topic, *partition, start);
+            handle.assign(topic, *partition, start);
         }
+        Ok(handle)
+    }
+
+    /// Starts a consumer without partitions.
+    #[must_use]
+    pub fn idle(client: &Client, settings: ConsumerSettings) -> ConsumerHandle {
         let shared = Rc::new(Shared {
             client: client.clone(),
-            core: RefCell::new(core),
+            core: RefCell::new(Consumer::new(settings)),
             work: Signal::default(),
             arrived: Signal::default(),
             ended: Cell::new(false),
         });
         monoio::spawn(run(Rc::clone(&shared)));
         monoio::spawn(forward_changes(Rc::clone(&shared)));
-        Ok(ConsumerHandle { shared })
+        ConsumerHandle { shared }
+    }
+
+    /// Adds a partition, or moves one that there is.
+    pub fn assign(&self, topic: &str, partition: i32, start: Start) {
+        let mut core = self.shared.core.borrow_mut();
+        core.unassign(topic, partition);
+        core.assign(topic, partition, start);
+        drop(core);
+        self.shared.work.notify();
+    }
+
+    /// Takes a partition away; what was fetched of it is dropped.
+    pub fn unassign(&self, topic: &str, partition: i32) {
+        self.shared.core.borrow_mut().unassign(topic, partition);
+    }
+
+    /// The next offset the caller will see, where it is known.
+    #[must_use]
+    pub fn position(&self, topic: &str, partition: i32) -> Option<i64> {
+        self.shared.core.borrow().position(topic, partition)
+    }
+
+    /// Whether every partition was read up to its high-water mark as last heard.
+    #[must_use]
+    pub fn reached_end(&self) -> bool {
+        self.shared.core.borrow().reached_end()
+    }
+
+    pub(super) fn arrived(&self) -> &Signal {
+        &self.shared.arrived
     }
 
     /// Records that are already here.

@@ -7,6 +7,8 @@
 mod client;
 mod clock;
 mod consumer;
+mod group;
+mod group_calls;
 mod link;
 mod producer;
 mod signal;
@@ -16,6 +18,7 @@ mod tests;
 pub use client::{Client, ClientSettings};
 pub use clock::Clock;
 pub use consumer::ConsumerHandle;
+pub use group::{GroupConsumer, GroupConsumerSettings};
 pub use link::Link;
 pub use producer::ProducerHandle;
 

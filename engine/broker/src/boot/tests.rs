@@ -85,6 +85,7 @@ impl TestDirectory {
             config: Arc::new(config),
             advertised: (text("localhost"), 9092),
             cores,
+            volume: highwater_reactor::VolumeGauge::default(),
         };
         let probe = probe("ext4", "sda", false, WriteCache::Unknown);
         ShardFactory::new(identity, &self.disk(), &probe, true).expect("readable")

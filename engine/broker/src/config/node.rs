@@ -13,7 +13,9 @@ use figment::Figment;
 use figment::providers::{Format, Serialized, Toml};
 use figment::value::Value;
 use highwater_base::NodeId;
+use highwater_base::limits::PARTITIONS_PER_TOPIC_MAX;
 use highwater_store::store::BARRIERS_IN_FLIGHT_MAX;
+use highwater_wire::writer::STRING_BYTES_MAX;
 use serde::{Deserialize, Serialize};
 
 use super::topic::{self, TopicConfig};
@@ -23,6 +25,10 @@ pub const DEFAULTS_TOML: &str = include_str!("../../highwater.toml");
 
 /// Variables that the command line tools read.
 const CLIENT_VARIABLES: [&str; 1] = ["HIGHWATER_BOOTSTRAP_SERVER"];
+
+/// Largest `group_bytes_max`: a group is one record, and a batch has to fit a segment of the topic of
+/// offsets.
+const GROUP_BYTES_LIMIT: usize = 64 << 20;
 
 /// What a core does when idle.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -73,6 +79,11 @@ pub struct NodeConfig {
     pub frame_bytes_max: usize,
     pub send_queue_bytes_max: usize,
     pub open_files_max: usize,
+    pub receive_buffers_mb: usize,
+    pub connection_requests_max: usize,
+    pub fetch_sessions_max: usize,
+    pub cold_reads_in_flight_max: usize,
+    pub cold_read_ahead_bytes: usize,
     pub auto_create_topics: bool,
     pub num_partitions: i32,
     pub topics_max: usize,
@@ -84,6 +95,15 @@ pub struct NodeConfig {
     pub zero_ahead_bytes: u64,
     pub producer_id_expiration_ms: i64,
     pub fetch_bytes_max: usize,
+    pub offsets_topic_partitions: u32,
+    pub offsets_retention_minutes: u64,
+    pub offset_metadata_bytes_max: usize,
+    pub group_session_timeout_min_ms: i32,
+    pub group_session_timeout_max_ms: i32,
+    pub group_initial_rebalance_delay_ms: u64,
+    pub group_members_max: usize,
+    pub groups_max: usize,
+    pub group_bytes_max: usize,
     pub log_level: String,
     pub log_format: LogFormat,
     /// Defaults of topic configurations by Kafka's names.
@@ -179,10 +199,118 @@ impl NodeConfig {
                 &allowed,
             );
         }
+        self.check_groups()?;
+        self.check_bounds()?;
         self.listen_address()?;
         self.ops_address()?;
         self.topic_defaults()?;
         Ok(())
+    }
+
+    fn check_groups(&self) -> Result<(), ConfigError> {
+        let number = |value: usize| i64::try_from(value).unwrap_or(i64::MAX);
+        let (low, high) = (
+            i64::from(self.group_session_timeout_min_ms),
+            i64::from(self.group_session_timeout_max_ms),
+        );
+        let rows: [(&str, i64, i64, i64); 9] = [
+            (
+                "offsets_topic_partitions",
+                i64::from(self.offsets_topic_partitions),
+                1,
+                PARTITIONS_PER_TOPIC_MAX as i64,
+            ),
+            (
+                "offsets_retention_minutes",
+                i64::try_from(self.offsets_retention_minutes).unwrap_or(i64::MAX),
+                1,
+                i64::from(i32::MAX),
+            ),
+            (
+                "offset_metadata_bytes_max",
+                number(self.offset_metadata_bytes_max),
+                0,
+                STRING_BYTES_MAX as i64,
+            ),
+            ("group_session_timeout_min_ms", low, 1, i64::from(i32::MAX)),
+            (
+                "group_session_timeout_max_ms",
+                high,
+                low,
+                i64::from(i32::MAX),
+            ),
+            (
+                "group_initial_rebalance_delay_ms",
+                i64::try_from(self.group_initial_rebalance_delay_ms).unwrap_or(i64::MAX),
+                0,
+                i64::from(i32::MAX),
+            ),
+            (
+                "group_members_max",
+                number(self.group_members_max),
+                1,
+                i64::from(i32::MAX),
+            ),
+            (
+                "groups_max",
+                number(self.groups_max),
+                1,
+                i64::from(i32::MAX),
+            ),
+            (
+                "group_bytes_max",
+                number(self.group_bytes_max),
+                4096,
+                GROUP_BYTES_LIMIT as i64,
+            ),
+        ];
+        for (key, value, low, high) in rows {
+            if !(low..=high).contains(&value) {
+                return Err(ConfigError(format!(
+                    "{key} is {value}; allowed is {low} to {high}"
+                )));
+            }
+        }
+        Ok(())
+    }
+
+    /// The bounds that cannot be just any number.
+    fn check_bounds(&self) -> Result<(), ConfigError> {
+        let frames_mb = (2 * self.frame_bytes_max).div_ceil(1 << 20);
+        let ahead = self.cold_read_ahead_bytes;
+        let rows = [
+            (
+                "receive_buffers_mb",
+                self.receive_buffers_mb,
+                frames_mb..=1 << 20,
+                "1048576, and no less than twice frame_bytes_max",
+            ),
+            (
+                "connection_requests_max",
+                self.connection_requests_max,
+                1..=1 << 16,
+                "65536",
+            ),
+            (
+                "cold_reads_in_flight_max",
+                self.cold_reads_in_flight_max,
+                1..=1024,
+                "1024",
+            ),
+            (
+                "cold_read_ahead_bytes",
+                ahead,
+                1 << 17..=1 << 30,
+                "1073741824",
+            ),
+        ];
+        match rows.iter().find(|row| !row.2.contains(&row.1)) {
+            None => Ok(()),
+            Some((key, value, range, upto)) => Err(ConfigError(format!(
+                "{key} is {value}; allowed is {} to {upto}",
+                range.start()
+            ))),
+        }
     }
 
     /// The address of `listen`, resolved.
@@ -366,6 +494,19 @@ mod tests {
         assert!(error.to_string().contains("ops_listen is \"nowhere\""));
         let off = load(&[], &[set("ops_listen", "")]).expect("valid");
         assert_eq!(off.ops_address().expect("valid"), None);
+        for (key, value) in [
+            ("receive_buffers_mb", "199"),
+            ("connection_requests_max", "0"),
+            ("cold_reads_in_flight_max", "0"),
+            ("cold_read_ahead_bytes", "4096"),
+        ] {
+            let error = load(&[], &[set(key, value)]).expect_err("refused");
+            assert!(
+                error
+                    .to_string()
+                    .contains(&format!("{key} is {value}; allowed is"))
+            );
+        }
         let error = load(&[], &[set("no_such_key", "0")]).expect_err("refused");
         assert!(error.to_string().contains("no_such_key"), "{error}");
         let error = load(&[], &[set("topic.cleanup.policy", "compact")]);

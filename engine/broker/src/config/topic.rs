@@ -246,6 +246,13 @@ pub const KEYS: &[ConfigKey] = &[
     ),
 ];
 
+/// How Kafka configures `__consumer_offsets`.
+pub const OFFSETS_TOPIC_CONFIG: [(&str, &str); 3] = [
+    ("cleanup.policy", "compact"),
+    ("compression.type", "producer"),
+    ("segment.bytes", "104857600"),
+];
+
 /// Looks a key up.
 #[must_use]
 pub fn find(name: &str) -> Option<&'static ConfigKey> {
@@ -299,6 +306,22 @@ impl TopicConfig {
             .ok_or_else(|| TopicConfigError(format!("unknown topic configuration {name}")))?;
         let value = value.trim();
         known.check(value)?;
+        self.put(name, value);
+        Ok(())
+    }
+
+    /// The configuration of the topic of offsets: it says that it is compacted, as tools expect,
+    /// though its coordinator does that. The store keeps everything that the coordinator does not
+    /// delete, whatever the node's defaults are.
+    pub fn set_offsets_topic(&mut self) {
+        for (name, value) in OFFSETS_TOPIC_CONFIG {
+            self.put(name, value);
+        }
+        self.retention_ms = -1;
+        self.retention_bytes = -1;
+    }
+
+    fn put(&mut self, name: &str, value: &str) {
         let number = || value.parse::<i64>().unwrap_or(0);
         match name {
             "max.message.bytes" => self.max_message_bytes = number() as usize,
@@ -313,7 +336,6 @@ impl TopicConfig {
             _ => {}
         }
         self.values.insert(name.to_string(), value.to_string());
-        Ok(())
     }
 
     /// The value of a key as text: what was set, else the built-in default.
@@ -396,6 +418,18 @@ mod tests {
             error.to_string().contains("compaction does not exist yet"),
             "{error}"
         );
+    }
+
+    #[test]
+    fn the_topic_of_offsets_keeps_everything_and_says_compact() {
+        let mut config = TopicConfig::default();
+        config.set("retention.bytes", "4096").expect("allowed");
+        config.set_offsets_topic();
+        let log = config.log_config();
+        assert_eq!((log.retention_ms, log.retention_bytes), (-1, -1));
+        assert_eq!(log.segment_bytes, 104_857_600);
+        let policy = find("cleanup.policy").expect("known");
+        assert_eq!(config.value(policy), "compact");
     }
 
     #[test]

@@ -15,6 +15,9 @@ use crate::partition_table::Owner;
 use crate::shard::Shard;
 use crate::slab::Key;
 
+/// A list of deadlines this short is not gone through for those that are past caring.
+const DEADLINES_KEPT_MIN: usize = 64;
+
 /// Leader epoch a client sends when it does not know one.
 const NO_EPOCH: i32 = -1;
 
@@ -279,10 +282,22 @@ impl Shard {
         // The next round reads them again; until then nobody's memory is held.
         fetch.pieces.clear();
         if !std::mem::replace(&mut fetch.has_deadline, true) {
-            let entry = std::cmp::Reverse((fetch.deadline_ns, key));
-            self.fetch_deadlines.push(entry);
+            let deadline_ns = fetch.deadline_ns;
+            self.note_deadline(deadline_ns, key);
         }
         self.hang_on_partitions(key);
+    }
+
+    /// Puts a deadline on the list. Those of fetches that were answered before are taken off when
+    /// the list has grown to twice what is pending.
+    fn note_deadline(&mut self, deadline_ns: u64, key: Key) {
+        if self.fetch_deadlines.len() > DEADLINES_KEPT_MIN + 2 * self.fetches.len() {
+            let fetches = &mut self.fetches;
+            self.fetch_deadlines
+                .retain(|std::cmp::Reverse((_, key))| fetches.get_mut(*key).is_some());
+        }
+        self.fetch_deadlines
+            .push(std::cmp::Reverse((deadline_ns, key)));
     }
 
     /// Answers the client with what the last round read.
@@ -538,6 +553,8 @@ impl Shard {
                 pieces_start: fetch.pieces.len(),
                 pieces_count: result.pieces.len(),
                 bytes: 0,
+                // Its owner has counted the read.
+                next_offset: -1,
                 more: result.more,
             };
             if result.locating && !fetch.watching.contains(&from) {

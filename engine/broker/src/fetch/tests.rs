@@ -293,6 +293,42 @@ fn a_fetch_with_nothing_new_waits_for_its_deadline() {
     assert_eq!(node.fetched(0, id).len(), 1);
 }
 
+/// What broke: the deadline of each long poll stayed on the list until its time, up to a minute,
+/// though the poll was answered at once by new records.
+#[test]
+fn deadlines_of_answered_fetches_do_not_pile_up() {
+    let mut node = TestNode::new(1, &[("orders", 1)]);
+    let id = node.connect(0);
+    for offset in 0..500 {
+        node.fetch(0, id, &Ask::of(&[(0, offset)]));
+        node.settle();
+        node.append("orders", 0, &batch(10));
+        assert_eq!(node.fetched(0, id).len(), 1);
+    }
+    let kept = node.cores[0].shard.fetch_deadlines.len();
+    assert!(kept < 100, "{kept} deadlines of no fetch");
+}
+
+#[test]
+fn sessions_beyond_the_bound_are_not_opened_and_closing_makes_room() {
+    let mut node = TestNode::new(1, &[("orders", 1)]);
+    let sessions_max = node.cores[0].shard.node.config.fetch_sessions_max as u64;
+    node.append("orders", 0, &batch(10));
+    let open = Ask {
+        session: (0, 0),
+        ..Ask::of(&[(0, 0)])
+    };
+    let (first, second) = (node.connect(0), node.connect(0));
+    assert!(node.fetch_at_once(0, first, &open).session > 0);
+    assert_eq!(node.cores[0].shard.counters.fetch_sessions, 1);
+    node.cores[0].shard.counters.fetch_sessions = sessions_max;
+    assert_eq!(node.fetch_at_once(0, second, &open).session, 0);
+    assert_eq!(node.cores[0].shard.counters.fetch_sessions_refused, 1);
+    node.disconnect(0, first);
+    assert!(node.fetch_at_once(0, second, &open).session > 0);
+    assert_eq!(node.cores[0].shard.counters.fetch_sessions, sessions_max);
+}
+
 #[test]
 fn a_request_behind_fetches_that_wait_for_other_cores_hurries_them() {
     let mut node = TestNode::new(2, &[("orders", 2)]);

@@ -10,6 +10,7 @@ use highwater_wire::{Array, DecodeError};
 
 use super::{Request, as_code};
 use crate::message::{Message, Query, QueryResult};
+use crate::metadata::image::is_internal;
 use crate::shard::Shard;
 
 impl Shard {
@@ -23,7 +24,10 @@ impl Shard {
         let decoded = DeleteRecordsRequest::parse(request.version, body)?;
         let mut parts = Vec::new();
         for topic in decoded.topics.iter() {
-            let id = self.topic_id_of(topic.name);
+            let id = match is_internal(topic.name) {
+                true => Err(ErrorCode::PolicyViolation),
+                false => self.topic_id_of(topic.name),
+            };
             for partition in topic.partitions.iter() {
                 let query = Query::DeleteRecords {
                     offset: partition.offset,
@@ -86,7 +90,7 @@ fn low_watermark(partition_index: i32, result: &QueryResult) -> DeleteRecordsPar
     match *result {
         QueryResult::LogStart(offset) => answer.low_watermark = offset.0,
         QueryResult::Error(code) => answer.error_code = as_code(code),
-        QueryResult::Offset { .. } | QueryResult::EpochEnd { .. } => {
+        QueryResult::Offset { .. } | QueryResult::EpochEnd { .. } | QueryResult::LogSize { .. } => {
             answer.error_code = as_code(ErrorCode::UnknownServerError);
         }
     }

@@ -14,6 +14,7 @@ use super::metadata::NO_OPERATIONS;
 use super::{Request, as_code};
 use crate::message::Message;
 use crate::metadata::controller::is_topic_name;
+use crate::metadata::image::is_internal;
 use crate::metadata::{Image, Topic};
 use crate::shard::{INITIAL_EPOCH, Shard};
 
@@ -130,6 +131,7 @@ impl Shard {
                 error_code: as_code(entry.error()),
                 name: Some(entry.name),
                 topic_id: entry.topic.map(|topic| topic.id).unwrap_or_default(),
+                is_internal: is_internal(entry.name),
                 partitions: Array::from(partitions),
                 topic_authorized_operations: NO_OPERATIONS,
                 ..Default::default()

@@ -88,17 +88,37 @@ impl Shard {
             return Ok(SessionAnswer::Incremental(id));
         }
         self.request_targets(decoded, by_id, targets);
+        self.end_session(request);
         let session = match wanted {
             SessionRequest::Open if request.version >= 7 && !targets.is_empty() => {
-                FetchSession::open(self.new_session_id(), targets)
+                self.open_session(targets)
             }
             _ => None,
         };
         let id = session.as_ref().map_or(0, FetchSession::id);
         if let Some(connection) = self.connections.get_mut(&request.connection) {
+            self.counters.fetch_sessions += u64::from(session.is_some());
             connection.session = session;
         }
         Ok(SessionAnswer::Full(id))
+    }
+
+    fn end_session(&mut self, request: &Request) {
+        let connection = self.connections.get_mut(&request.connection);
+        if connection.is_some_and(|connection| connection.session.take().is_some()) {
+            self.counters.fetch_sessions -= 1;
+        }
+    }
+
+    /// A session, unless this core has its share of them or the list is too long: then the client
+    /// gets session id 0 and goes on without one, as with any broker whose sessions are taken.
+    fn open_session(&mut self, targets: &mut [FetchTarget]) -> Option<FetchSession> {
+        let share = self.node.config.fetch_sessions_max.div_ceil(self.cores);
+        if self.counters.fetch_sessions >= share as u64 {
+            self.counters.fetch_sessions_refused += 1;
+            return None;
+        }
+        FetchSession::open(self.new_session_id(), targets)
     }
 
     /// The partitions named in a request. Topics that are known keep their name without a copy.

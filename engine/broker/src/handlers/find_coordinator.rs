@@ -1,76 +1,141 @@
-//! FindCoordinator (key 10): groups have no coordinator yet, transactions never get one.
+//! FindCoordinator (key 10): which broker has a group. Transactions and share groups have none.
 //!
-//! For groups the answer is "not available", which clients take as a reason to ask again and
-//! which leaves consumers that assign partitions by hand alone. A transactional producer would ask
-//! until its time is up, so it is told what both the Java client and librdkafka take as final at
-//! once; no code says "unsupported" to both.
+//! The first question about a group creates the topic that groups live in; the request waits for it.
+//! In direct mode the answer is the broker of the core that owns the group's partition.
 //!
-//! It is offered all the same: librdkafka compresses with lz4 only if the broker lists this API, and
-//! would silently send uncompressed batches otherwise.
+//! A transactional producer would ask until its time is up, so it is told what both the Java client
+//! and librdkafka take as final at once; no code says "unsupported" to both.
 
-use highwater_base::ErrorCode;
+use highwater_base::{ErrorCode, Now};
+use highwater_groups::OFFSETS_TOPIC;
 use highwater_reactor::Outbox;
 use highwater_wire::find_coordinator::{
     Coordinator, FindCoordinatorRequest, FindCoordinatorResponse,
 };
 use highwater_wire::{Array, DecodeError};
 
-use super::{Request, as_code};
+use super::Request;
+use super::group_requests::check_group_entries;
 use crate::message::Message;
-use crate::shard::Shard;
+use crate::metadata::Change;
+use crate::shard::{AdvertisedBroker, Shard};
 
-/// Key type of transactional ids (KIP-98).
+/// Key types: groups, transactional ids (KIP-98), share groups (KIP-932).
+const KEY_GROUP: i8 = 0;
 const KEY_TRANSACTION: i8 = 1;
+const KEY_SHARE: i8 = 2;
+/// First version that names its keys in a list (KIP-699).
+const KEYS_FROM: i16 = 4;
 
-const GROUP_MESSAGE: &str = "this broker has no consumer groups yet; assign partitions";
+/// What comes back when the topic of groups was to be created.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum OffsetsTopic {
+    /// Nobody has asked for it yet.
+    CreateIfMissing,
+    /// It exists now, or could not be created.
+    Asked,
+}
+
 const TRANSACTION_MESSAGE: &str = "this broker has no transactions yet; configure the producer \
      without transactional.id, idempotence alone works";
+const SHARE_MESSAGE: &str = "this broker has no share groups";
+const TYPE_MESSAGE: &str = "unknown type of key; allowed are 0 (group) and 1 (transaction)";
+const GROUP_MESSAGE: &str = "the topic of committed offsets cannot be created now";
 
-/// Why there is no coordinator for keys of this type.
-fn refusal(key_type: i8) -> (ErrorCode, &'static str) {
+/// Why there is no coordinator for keys of this type, whatever they are.
+fn refusal(key_type: i8) -> Option<(ErrorCode, &'static str)> {
     match key_type {
-        KEY_TRANSACTION => (
+        KEY_GROUP => None,
+        KEY_TRANSACTION => Some((
             ErrorCode::TransactionalIdAuthorizationFailed,
             TRANSACTION_MESSAGE,
-        ),
-        _ => (ErrorCode::CoordinatorNotAvailable, GROUP_MESSAGE),
+        )),
+        KEY_SHARE => Some((ErrorCode::InvalidRequest, SHARE_MESSAGE)),
+        _ => Some((ErrorCode::InvalidRequest, TYPE_MESSAGE)),
     }
 }
 
 impl Shard {
-    pub(crate) fn handle_find_coordinator(
+    pub(super) fn handle_find_coordinator(
         &mut self,
+        now: Now,
         request: &Request,
         body: &[u8],
+        topic: OffsetsTopic,
         out: &mut Outbox<Message>,
     ) -> Result<(), DecodeError> {
         let decoded = FindCoordinatorRequest::parse(request.version, body)?;
-        let (code, message) = refusal(decoded.key_type);
-        let error_code = as_code(code);
-        let coordinators: Vec<Coordinator<'_>> = decoded
-            .coordinator_keys
-            .iter()
-            .map(|key| Coordinator {
+        check_group_entries([decoded.coordinator_keys.len()].into_iter())?;
+        if decoded.key_type == KEY_GROUP
+            && topic == OffsetsTopic::CreateIfMissing
+            && self.image.topic_by_name(OFFSETS_TOPIC).is_none()
+        {
+            let change = Change::CreateOffsetsTopic;
+            self.request_change(now, request.pending_change(body), change, out);
+            return Ok(());
+        }
+        let brokers = self.node.brokers();
+        let find = |key| self.coordinator_of(decoded.key_type, key, &brokers);
+        let (keys, single): (Vec<Coordinator<'_>>, Coordinator<'_>) =
+            match request.version < KEYS_FROM {
+                true => (Vec::new(), find(decoded.key)),
+                false => (
+                    decoded.coordinator_keys.iter().map(find).collect(),
+                    Coordinator::default(),
+                ),
+            };
+        let response = FindCoordinatorResponse {
+            error_code: single.error_code,
+            error_message: single.error_message,
+            node_id: single.node_id,
+            host: single.host,
+            port: single.port,
+            coordinators: Array::from(&keys),
+            ..Default::default()
+        };
+        let mut bytes = Vec::new();
+        let encoded = response.encode(request.version, &mut bytes);
+        self.respond(request, out, |_, out| {
+            out.extend_from_slice(&bytes);
+            encoded
+        });
+        Ok(())
+    }
+
+    fn coordinator_of<'a>(
+        &self,
+        key_type: i8,
+        key: &'a str,
+        brokers: &'a [AdvertisedBroker],
+    ) -> Coordinator<'a> {
+        let found = match refusal(key_type) {
+            Some(refused) => Err(refused),
+            None => self
+                .core_of_group(key)
+                .map_err(|code| (code, GROUP_MESSAGE)),
+        };
+        let broker = found.and_then(|core| {
+            let id = self.node.broker_of(core);
+            let broker = brokers.iter().find(|broker| broker.id == id);
+            broker.ok_or((ErrorCode::CoordinatorNotAvailable, GROUP_MESSAGE))
+        });
+        match broker {
+            Ok(broker) => Coordinator {
+                key,
+                node_id: broker.id,
+                host: &broker.host,
+                port: i32::from(broker.port),
+                ..Default::default()
+            },
+            Err((code, message)) => Coordinator {
                 key,
                 node_id: -1,
                 port: -1,
-                error_code,
+                error_code: super::as_code(code),
                 error_message: Some(message),
                 ..Default::default()
-            })
-            .collect();
-        let response = FindCoordinatorResponse {
-            error_code,
-            error_message: Some(message),
-            node_id: -1,
-            port: -1,
-            coordinators: Array::from(&coordinators),
-            ..Default::default()
-        };
-        self.respond(request, out, |version, bytes| {
-            response.encode(version, bytes)
-        });
-        Ok(())
+            },
+        }
     }
 }
 
@@ -79,10 +144,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_transactional_producer_gives_up_where_a_group_asks_again() {
-        let (code, message) = refusal(KEY_TRANSACTION);
-        assert_eq!(as_code(code), 53);
+    fn a_transactional_producer_gives_up_at_once() {
+        let (code, message) = refusal(KEY_TRANSACTION).expect("refused");
+        assert_eq!(super::super::as_code(code), 53);
         assert!(message.contains("transactional.id"), "{message}");
-        assert_eq!(refusal(0).0, ErrorCode::CoordinatorNotAvailable);
+        assert_eq!(refusal(KEY_GROUP), None);
+        assert!(refusal(3).is_some() && refusal(KEY_SHARE).is_some());
     }
 }

@@ -14,6 +14,7 @@ use highwater_wire::{Array, DecodeError};
 use super::{CHANGE_ENTRIES_MAX, Request, as_code};
 use crate::message::Message;
 use crate::metadata::controller::{Change, NewTopic, is_topic_name};
+use crate::metadata::image::is_internal;
 use crate::metadata::{Image, Topic};
 use crate::shard::{INITIAL_EPOCH, Shard};
 
@@ -86,7 +87,7 @@ impl Shard {
                 error_code: as_code(row.error),
                 name: row.name,
                 topic_id: row.id,
-                is_internal: false,
+                is_internal: row.name.is_some_and(is_internal),
                 partitions: Array::from(partitions),
                 topic_authorized_operations: NO_OPERATIONS,
             })
@@ -142,7 +143,8 @@ fn missing_topics<'a>(
 ) -> Vec<NewTopic> {
     let names: BTreeSet<&str> = topics
         .filter_map(|topic| topic.name)
-        .filter(|name| image.topic_by_name(name).is_none() && is_topic_name(name))
+        .filter(|name| is_topic_name(name) && !is_internal(name))
+        .filter(|name| image.topic_by_name(name).is_none())
         .collect();
     names
         .into_iter()

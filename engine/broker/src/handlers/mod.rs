@@ -8,23 +8,37 @@ mod alter_configs;
 mod api_versions;
 mod create_partitions;
 mod create_topics;
+mod delete_groups;
 mod delete_records;
 mod delete_topics;
 mod describe_cluster;
 mod describe_configs;
+mod describe_groups;
+mod describe_log_dirs;
 mod describe_topic_partitions;
 mod fetch;
 mod find_coordinator;
+mod group_requests;
+mod heartbeat;
 mod init_producer_id;
+mod join_group;
+mod leave_group;
+mod list_config_resources;
+mod list_groups;
 mod list_offsets;
 mod metadata;
+mod offset_commit;
+mod offset_delete;
+mod offset_fetch;
 mod offset_for_leader_epoch;
 mod produce;
+mod sync_group;
 
 use highwater_base::{ErrorCode, Now};
 use highwater_reactor::{ConnectionId, Outbox};
 use highwater_wire::{ApiKey, DecodeError, EncodeError};
 
+use self::find_coordinator::OffsetsTopic;
 use crate::message::Message;
 use crate::metadata::ChangeOutcome;
 use crate::metadata_log::PendingChange;
@@ -155,11 +169,17 @@ impl Shard {
             ApiKey::DescribeTopicPartitions => {
                 self.handle_describe_topic_partitions(request, body, out)
             }
+            ApiKey::DescribeLogDirs => self.handle_describe_log_dirs(now, request, body, out),
+            ApiKey::ListConfigResources => self.handle_list_config_resources(request, body, out),
             ApiKey::InitProducerId => self.handle_init_producer_id(now, request, body, out),
-            ApiKey::FindCoordinator => self.handle_find_coordinator(request, body, out),
+            ApiKey::FindCoordinator => {
+                let topic = OffsetsTopic::CreateIfMissing;
+                self.handle_find_coordinator(now, request, body, topic, out)
+            }
             ApiKey::OffsetForLeaderEpoch => {
                 self.handle_offset_for_leader_epoch(now, request, body, out)
             }
+            _ => self.handle_group_request(now, request, frame.bytes(), body, out),
         }
     }
 
@@ -201,6 +221,9 @@ impl Shard {
             }
             // Topics asked for by Metadata exist now, or their creation failed.
             ApiKey::Metadata => self.handle_metadata(now, &request, &body, false, out),
+            ApiKey::FindCoordinator => {
+                self.handle_find_coordinator(now, &request, &body, OffsetsTopic::Asked, out)
+            }
             other => unreachable!("{other:?} asks for no change"),
         };
         answered.expect("the body decoded when the request came");
@@ -222,6 +245,7 @@ impl Shard {
                 self.answer_offset_for_leader_epoch(&request, body, results, out)
             }
             ApiKey::DeleteRecords => self.answer_delete_records(&request, body, results, out),
+            ApiKey::DescribeLogDirs => self.answer_describe_log_dirs(&request, body, results, out),
             other => unreachable!("{other:?} asks partitions nothing"),
         };
         answered.expect("the body decoded when the request came");

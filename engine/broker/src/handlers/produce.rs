@@ -117,6 +117,10 @@ impl Shard {
             self.produce_error(key, index, code);
             return;
         };
+        if entry.is_internal {
+            self.produce_error(key, index, ErrorCode::InvalidTopicException);
+            return;
+        }
         let records = partition.records.unwrap_or_default();
         let bytes = records.len() as u64;
         match entry.owner(partition.index, self.cores) {

@@ -12,12 +12,14 @@ use std::collections::{BTreeSet, VecDeque};
 use highwater_base::limits::{PARTITIONS_PER_TOPIC_MAX, TOPIC_NAME_BYTES_MAX};
 use highwater_base::prng::Prng;
 use highwater_base::{CoreId, ErrorCode, TopicId};
+use highwater_groups::OFFSETS_TOPIC;
 
 use self::configure::{check_configs, configure};
-use super::image::{Image, Topic};
+use super::image::{Image, Topic, is_internal};
 use super::record::MetadataRecord;
 use super::{METADATA_TOPIC, METADATA_TOPIC_ID};
 use crate::answer_text::shortened;
+use crate::config::topic::OFFSETS_TOPIC_CONFIG;
 
 /// Changes that may wait; beyond it a client is told to retry.
 pub const CHANGES_QUEUED_MAX: usize = 10_000;
@@ -88,6 +90,8 @@ pub enum Change {
         validate_only: bool,
     },
     ProducerIds,
+    /// The topic of offsets, unless it exists.
+    CreateOffsetsTopic,
 }
 
 /// What came of one entry of a change.
@@ -152,6 +156,7 @@ pub struct ControllerConfig {
     /// the cores' order.
     pub broker_ids: Vec<i32>,
     pub num_partitions: i32,
+    pub offsets_topic_partitions: u32,
     pub cores: usize,
     pub topics_max: usize,
     pub partitions_max: usize,
@@ -290,6 +295,7 @@ impl Controller {
                 }
                 outcome
             }
+            Change::CreateOffsetsTopic => vec![self.create_offsets_topic(image, records)],
             Change::ProducerIds => {
                 let first = image.next_producer_id();
                 records.push(MetadataRecord::ProducerIds {
@@ -301,6 +307,27 @@ impl Controller {
                 })]
             }
         }
+    }
+
+    fn create_offsets_topic(
+        &mut self,
+        image: &Image,
+        records: &mut Vec<MetadataRecord>,
+    ) -> Result<Changed, ChangeError> {
+        if image.topic_by_name(OFFSETS_TOPIC).is_some() {
+            return Ok(Changed::Done);
+        }
+        let partitions = self.config.offsets_topic_partitions;
+        self.check_room(image, 1, partitions as usize)?;
+        let config = OFFSETS_TOPIC_CONFIG.map(|(key, value)| (key.to_string(), value.to_string()));
+        records.push(MetadataRecord::Topic {
+            topic_id: self.new_topic_id(image).0,
+            name: OFFSETS_TOPIC.to_string(),
+            partitions,
+            core_slot_base: image.next_core_slot(),
+            config: config.to_vec(),
+        });
+        Ok(Changed::Done)
     }
 
     fn create_topics(
@@ -378,6 +405,7 @@ impl Controller {
 
     fn check_new_topic(&self, topic: &NewTopic, image: &Image) -> Result<u32, ChangeError> {
         check_topic_name(&topic.name)?;
+        check_not_internal(&topic.name)?;
         if image.topic_by_name(&topic.name).is_some() {
             let message = format!("topic '{}' already exists", topic.name);
             return refuse(ErrorCode::TopicAlreadyExists, message);
@@ -459,6 +487,7 @@ impl Controller {
             .map(|(name, total, assignments)| {
                 once(name, &repeated)?;
                 let topic = known_topic(name, image)?;
+                check_not_internal(name)?;
                 let more = self.check_growth(topic, *total, assignments.as_ref())?;
                 self.check_room(image, 0, added + more)?;
                 added += more;
@@ -531,7 +560,7 @@ impl Change {
             Change::DeleteTopics { topics } => topics.len(),
             Change::CreatePartitions { topics, .. } => topics.len(),
             Change::Configure { changes, .. } => changes.len(),
-            Change::ProducerIds => 1,
+            Change::ProducerIds | Change::CreateOffsetsTopic => 1,
         }
     }
 }
@@ -554,6 +583,21 @@ fn check_topic_name(name: &str) -> Result<(), ChangeError> {
         format!(
             "topic name {name:?} is invalid; allowed are 1 to {TOPIC_NAME_BYTES_MAX} of the \
              characters a-z A-Z 0-9 . _ -, but not \".\", \"..\" or \"{METADATA_TOPIC}\""
+        ),
+    )
+}
+
+/// The topic of offsets is the broker's to make and to keep: without it, or with another number of
+/// partitions, groups would not be found where they are.
+fn check_not_internal(name: &str) -> Result<(), ChangeError> {
+    if !is_internal(name) {
+        return Ok(());
+    }
+    refuse(
+        ErrorCode::InvalidRequest,
+        format!(
+            "topic {name} is the broker's own: it is created when the first group comes, and is \
+             neither configured, extended nor deleted"
         ),
     )
 }
@@ -584,6 +628,7 @@ fn delete_topics(
         .map(|topic| {
             let topic = topic?;
             once(&topic.name, &repeated)?;
+            check_not_internal(&topic.name)?;
             records.push(MetadataRecord::TopicDeleted {
                 topic_id: topic.id.0,
             });

@@ -8,12 +8,19 @@ use std::hash::{BuildHasherDefault, DefaultHasher};
 use std::sync::Arc;
 
 use highwater_base::{CoreId, TopicId};
+use highwater_groups::OFFSETS_TOPIC;
 
 use super::record::MetadataRecord;
 use crate::config::TopicConfig;
 
 /// A map for look-ups only; its order means nothing and is never walked.
 pub type LookupMap<K, V> = HashMap<K, V, BuildHasherDefault<DefaultHasher>>;
+
+/// Whether a topic is the broker's own: clients read it and nothing else.
+#[must_use]
+pub fn is_internal(topic: &str) -> bool {
+    topic == OFFSETS_TOPIC
+}
 
 /// One topic.
 #[derive(Clone, Debug)]
@@ -119,7 +126,10 @@ impl Image {
                 Effect::Drop { topic }
             }
             MetadataRecord::TopicConfig { topic_id, config } => {
-                let parsed = self.parse_config(config);
+                let Some(topic) = self.topics.get(&TopicId(*topic_id)) else {
+                    return Effect::None;
+                };
+                let parsed = self.parse_config(&topic.name, config);
                 let Some(topic) = self.topics.get_mut(&TopicId(*topic_id)) else {
                     return Effect::None;
                 };
@@ -152,7 +162,7 @@ impl Image {
             name: Arc::clone(&name),
             partitions,
             core_slot_base,
-            config: Arc::new(self.parse_config(config)),
+            config: Arc::new(self.parse_config(&name, config)),
             overrides: config.to_vec(),
         };
         self.partitions += partitions as usize;
@@ -171,8 +181,12 @@ impl Image {
 
     /// Overrides were checked before they were logged; a key that a later version no longer knows
     /// falls back to its default rather than keeping the node down.
-    fn parse_config(&self, overrides: &[(String, String)]) -> TopicConfig {
+    fn parse_config(&self, topic: &str, overrides: &[(String, String)]) -> TopicConfig {
         let mut config = self.defaults.clone();
+        if is_internal(topic) {
+            config.set_offsets_topic();
+            return config;
+        }
         for (key, value) in overrides {
             if let Err(error) = config.set(key, value) {
                 tracing::warn!(%error, "topic configuration override ignored");
@@ -298,6 +312,20 @@ mod tests {
             5
         );
         assert!(copy.topic_by_name("a").is_none());
+    }
+
+    #[test]
+    fn the_topic_of_offsets_is_not_retained_by_what_its_record_says() {
+        let mut image = Image::new(TopicConfig::default());
+        image.apply(&topic(1, OFFSETS_TOPIC, 3, 0));
+        let found = image.topic_by_name(OFFSETS_TOPIC).expect("exists");
+        assert_eq!(found.config.retention_ms, -1);
+        image.apply(&MetadataRecord::TopicConfig {
+            topic_id: [1; 16],
+            config: vec![("retention.ms".to_string(), "5".to_string())],
+        });
+        let found = image.topic_by_name(OFFSETS_TOPIC).expect("exists");
+        assert_eq!(found.config.retention_ms, -1);
     }
 
     #[test]

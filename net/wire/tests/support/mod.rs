@@ -210,6 +210,7 @@ macro_rules! for_each_api {
             delete_topics DeleteTopicsRequest DeleteTopicsResponse,
             describe_cluster DescribeClusterRequest DescribeClusterResponse,
             describe_configs DescribeConfigsRequest DescribeConfigsResponse,
+            describe_log_dirs DescribeLogDirsRequest DescribeLogDirsResponse,
             describe_topic_partitions
                 DescribeTopicPartitionsRequest DescribeTopicPartitionsResponse,
             fetch FetchRequest FetchResponse,
@@ -217,11 +218,23 @@ macro_rules! for_each_api {
             incremental_alter_configs
                 IncrementalAlterConfigsRequest IncrementalAlterConfigsResponse,
             init_producer_id InitProducerIdRequest InitProducerIdResponse,
+            list_config_resources
+                ListConfigResourcesRequest ListConfigResourcesResponse,
             list_offsets ListOffsetsRequest ListOffsetsResponse,
             metadata MetadataRequest MetadataResponse,
             offset_for_leader_epoch
                 OffsetForLeaderEpochRequest OffsetForLeaderEpochResponse,
             produce ProduceRequest ProduceResponse,
+            delete_groups DeleteGroupsRequest DeleteGroupsResponse,
+            describe_groups DescribeGroupsRequest DescribeGroupsResponse,
+            heartbeat HeartbeatRequest HeartbeatResponse,
+            join_group JoinGroupRequest JoinGroupResponse,
+            leave_group LeaveGroupRequest LeaveGroupResponse,
+            list_groups ListGroupsRequest ListGroupsResponse,
+            offset_commit OffsetCommitRequest OffsetCommitResponse,
+            offset_delete OffsetDeleteRequest OffsetDeleteResponse,
+            offset_fetch OffsetFetchRequest OffsetFetchResponse,
+            sync_group SyncGroupRequest SyncGroupResponse,
         }
     };
 }

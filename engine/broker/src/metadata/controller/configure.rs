@@ -4,7 +4,9 @@ use std::collections::BTreeSet;
 
 use highwater_base::ErrorCode;
 
-use super::{ChangeError, ConfigChange, ConfigOperation, known_topic, refuse, repeated};
+use super::{
+    ChangeError, ConfigChange, ConfigOperation, check_not_internal, known_topic, refuse, repeated,
+};
 use crate::config::topic::{ConfigType, find};
 use crate::metadata::image::Image;
 use crate::metadata::record::MetadataRecord;
@@ -35,6 +37,7 @@ pub(super) fn configure(
     image: &Image,
 ) -> Result<MetadataRecord, ChangeError> {
     let topic = known_topic(&change.topic, image)?;
+    check_not_internal(&topic.name)?;
     let keys = change.operations.iter().map(|(name, ..)| name.as_str());
     if let Some(name) = repeated(keys).first() {
         let message = format!("{name} is given more than once for topic {}", topic.name);

@@ -14,6 +14,7 @@ fn controller_of(broker_ids: &[i32]) -> (Controller, Image) {
     let config = ControllerConfig {
         broker_ids: broker_ids.to_vec(),
         num_partitions: 4,
+        offsets_topic_partitions: 50,
         cores: 2,
         topics_max: 100,
         partitions_max: 1000,
@@ -92,6 +93,54 @@ fn topics_are_created_once_and_entries_fail_apart() {
     assert_eq!(image.topic_by_name("a").expect("created").partitions, 4);
     let again = run(&mut controller, &mut image, create(vec![new_topic("a", 1)]));
     assert_eq!(code(&again[0]), ErrorCode::TopicAlreadyExists);
+}
+
+#[test]
+fn the_topic_of_offsets_is_created_once_and_is_nobodys_to_change() {
+    let (mut controller, mut image) = controller();
+    let refused = run(
+        &mut controller,
+        &mut image,
+        create(vec![new_topic(OFFSETS_TOPIC, 1)]),
+    );
+    assert_eq!(code(&refused[0]), ErrorCode::InvalidRequest);
+    for _ in 0..2 {
+        let outcome = run(&mut controller, &mut image, Change::CreateOffsetsTopic);
+        assert_eq!(outcome, [Ok(Changed::Done)]);
+        let topic = image.topic_by_name(OFFSETS_TOPIC).expect("created");
+        assert_eq!((topic.partitions, topic.config.retention_ms), (50, -1));
+        assert_eq!(image.topic_count(), 1);
+    }
+    let name = OFFSETS_TOPIC.to_string();
+    let id = image.topic_by_name(OFFSETS_TOPIC).expect("created").id;
+    let changes = [
+        Change::DeleteTopics {
+            topics: vec![TopicRef::Name(name.clone())],
+        },
+        Change::DeleteTopics {
+            topics: vec![TopicRef::Id(id)],
+        },
+        Change::CreatePartitions {
+            topics: vec![(name.clone(), 100, None)],
+            validate_only: false,
+        },
+        Change::Configure {
+            changes: vec![ConfigChange {
+                topic: name,
+                operations: Vec::new(),
+                replace: true,
+            }],
+            validate_only: false,
+        },
+    ];
+    for change in changes {
+        let outcome = run(&mut controller, &mut image, change);
+        assert_eq!(code(&outcome[0]), ErrorCode::InvalidRequest);
+    }
+    assert_eq!(
+        image.topic_by_name(OFFSETS_TOPIC).expect("kept").partitions,
+        50
+    );
 }
 
 #[test]

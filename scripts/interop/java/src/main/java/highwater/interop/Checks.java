@@ -64,8 +64,7 @@ final class Checks {
     private static String describe(Throwable failure) {
         String text = failure.getClass().getSimpleName() + ": " + failure.getMessage();
         for (StackTraceElement frame : failure.getStackTrace()) {
-            if (frame.getClassName().endsWith("DataChecks")
-                    || frame.getClassName().endsWith("AdminChecks")) {
+            if (frame.getClassName().matches(".*\\.(Data|Admin|Group)Checks")) {
                 return text + " (" + frame.getFileName() + ":" + frame.getLineNumber() + ")";
             }
         }

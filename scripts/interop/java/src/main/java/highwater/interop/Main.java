@@ -23,6 +23,7 @@ final class Main {
             Map<String, Callable<String>> checks = new HashMap<>();
             new DataChecks(broker).addTo(checks);
             new AdminChecks(broker).addTo(checks);
+            new GroupChecks(broker).addTo(checks);
             for (String name : options.get("--checks").split(",")) {
                 Checks.run(name, checks);
             }

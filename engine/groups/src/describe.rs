@@ -1,0 +1,171 @@
+//! What administrators and metrics are shown.
+
+use std::collections::BTreeMap;
+
+use highwater_base::ErrorCode;
+
+use crate::answer::{DescribedGroup, GroupAnswer, ListedGroup};
+use crate::coordinator::Coordinator;
+use crate::group::{Group, GroupState};
+use crate::partition::Phase;
+use crate::turn::GroupCounters;
+
+/// ListGroups' name for groups of the protocol served here.
+const GROUP_TYPE: &str = "classic";
+
+/// One group in short.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct GroupSummary<'a> {
+    pub group: &'a str,
+    pub state: GroupState,
+    /// Empty if it never had members.
+    pub protocol_type: &'a str,
+    pub members: usize,
+    pub generation: i32,
+    /// Partitions it has committed offsets of.
+    pub offsets: usize,
+}
+
+/// One committed offset.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CommittedEntry<'a> {
+    pub group: &'a str,
+    pub topic: &'a str,
+    pub partition: i32,
+    pub offset: i64,
+}
+
+fn passes(filter: &[String], value: &str) -> bool {
+    filter.is_empty()
+        || filter
+            .iter()
+            .any(|wanted| wanted.eq_ignore_ascii_case(value))
+}
+
+impl Coordinator {
+    fn known_groups(&self) -> impl Iterator<Item = &Group> {
+        let partitions = self.partitions.values();
+        let active = partitions.filter(|here| here.phase == Phase::Active);
+        let groups = active.flat_map(|here| here.groups.values());
+        groups.filter(|group| !group.is_unknown())
+    }
+
+    pub(crate) fn list(
+        &self,
+        states: &[String],
+        types: &[String],
+        protocol_types: &[String],
+    ) -> GroupAnswer {
+        let is_loading = self.loading_partitions() > 0;
+        let error = if is_loading {
+            ErrorCode::CoordinatorLoadInProgress
+        } else {
+            ErrorCode::None
+        };
+        let groups = self.known_groups().filter(|group| {
+            let protocol_type = group.protocol_type.as_deref().unwrap_or_default();
+            passes(states, group.state.name())
+                && passes(types, GROUP_TYPE)
+                && passes(protocol_types, protocol_type)
+        });
+        let groups = groups.map(|group| ListedGroup {
+            group: group.id.to_string(),
+            protocol_type: group.protocol_type.clone().unwrap_or_default(),
+            state: group.state.name(),
+            group_type: GROUP_TYPE,
+        });
+        GroupAnswer::List {
+            error,
+            groups: groups.collect(),
+        }
+    }
+
+    pub(crate) fn describe(&self, index: u32, id: &str) -> DescribedGroup {
+        let here = self.partitions.get(&index);
+        let group = here.and_then(|here| here.groups.get(id));
+        let Some(group) = group.filter(|group| !group.is_unknown()) else {
+            return DescribedGroup::without_members(id, "Dead", ErrorCode::None);
+        };
+        let is_stable = group.state == GroupState::Stable;
+        let protocol = group.protocol.as_deref().filter(|_| is_stable);
+        let members = group.members.iter();
+        DescribedGroup {
+            error: ErrorCode::None,
+            group: id.to_owned(),
+            state: group.state.name(),
+            protocol_type: group.protocol_type.clone().unwrap_or_default(),
+            protocol: protocol.unwrap_or_default().to_owned(),
+            members: members
+                .map(|(id, member)| member.described(id, protocol))
+                .collect(),
+        }
+    }
+
+    /// All groups that are served.
+    pub fn groups(&self) -> impl Iterator<Item = GroupSummary<'_>> {
+        self.known_groups().map(|group| GroupSummary {
+            group: &group.id,
+            state: group.state,
+            protocol_type: group.protocol_type.as_deref().unwrap_or_default(),
+            members: group.members.len(),
+            generation: group.generation,
+            offsets: group.offsets.values().map(BTreeMap::len).sum(),
+        })
+    }
+
+    /// All committed offsets that readers may see.
+    pub fn committed_offsets(&self) -> impl Iterator<Item = CommittedEntry<'_>> {
+        self.known_groups().flat_map(|group| {
+            let topics = group.offsets.iter();
+            let slots = topics.flat_map(|(topic, slots)| slots.iter().map(move |s| (topic, s)));
+            slots.filter_map(move |(topic, (partition, slot))| {
+                slot.durable().map(|stored| CommittedEntry {
+                    group: &group.id,
+                    topic,
+                    partition: *partition,
+                    offset: stored.offset,
+                })
+            })
+        })
+    }
+
+    /// How many groups are in each state.
+    #[must_use]
+    pub fn groups_by_state(&self) -> BTreeMap<GroupState, usize> {
+        let mut counts: BTreeMap<_, _> = GroupState::ALL.map(|state| (state, 0)).into();
+        for group in self.known_groups() {
+            *counts.entry(group.state).or_default() += 1;
+        }
+        counts
+    }
+
+    /// What happened since the process started.
+    #[must_use]
+    pub fn counters(&self) -> &GroupCounters {
+        &self.counters
+    }
+
+    /// Writes that are not durable yet.
+    #[must_use]
+    pub fn pending_writes(&self) -> usize {
+        let partitions = self.partitions.values();
+        partitions.map(|here| here.pending_writes()).sum()
+    }
+
+    /// Partitions whose log is being read.
+    #[must_use]
+    pub fn loading_partitions(&self) -> usize {
+        let partitions = self.partitions.values();
+        partitions
+            .filter(|here| here.phase == Phase::Loading)
+            .count()
+    }
+
+    /// What the logs hold, live records and those a snapshot will replace.
+    #[must_use]
+    pub fn log_bytes(&self) -> u64 {
+        let partitions = self.partitions.values();
+        let bytes = partitions.map(|here| here.log_bytes());
+        bytes.sum()
+    }
+}

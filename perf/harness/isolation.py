@@ -1,0 +1,147 @@
+"""Whether some clients are felt by others: durable produce alone, and beside a storm.
+
+The storm is 10,000 connections that said hello and fell silent, and 100 consumers that read a log
+nothing of which is in memory. Both windows are of one run, one broker, one load: an open loop at a
+fixed rate, each request's time counted from when it was due.
+"""
+
+import contextlib
+import os
+import threading
+import time
+
+from .bench import Line, at_most, median
+from .machine import drop_page_cache, process_ticks, say
+from .processes import ended_ticks
+
+P99_9_RATIO_MAX = 1.5
+MEMORY_RATIO_MAX = 1.05
+COLD_TOPIC = "cold"
+CONNECTIONS = 4
+IN_FLIGHT = 64
+SETTLE_S = 1
+# Until every consumer has its first answers.
+STORM_WARM_UP_S = 1
+# Data in the page cache is not cold: it is dropped as fast as it is read.
+DROP_INTERVAL_S = 0.2
+# Consumers and what keeps the log cold yield to the load that is timed: its core is theirs too.
+NICE = 19
+QUANTILES = ["p50_us", "p99_us", "p99_9_us", "p99_99_us"]
+
+
+class ColdKeeper:
+    """Drops the page cache of a directory again and again, in a thread on the client's core."""
+
+    def __init__(self, directory, core):
+        self.directory = directory
+        self.core = core
+        self.over = threading.Event()
+        self.thread = threading.Thread(target=self._run, daemon=True)
+
+    def _run(self):
+        # On Linux both belong to the thread, not to the process.
+        os.sched_setaffinity(0, {self.core})
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICE)
+        while not self.over.wait(DROP_INTERVAL_S):
+            # Segments come and go meanwhile.
+            with contextlib.suppress(FileNotFoundError):
+                drop_page_cache(self.directory)
+
+    def __enter__(self):
+        self.thread.start()
+        return self
+
+    def __exit__(self, *_):
+        self.over.set()
+        self.thread.join()
+
+
+def measure_isolation(bench, options):
+    """Round by round: quiet, then with idle connections and cold consumers."""
+    say(f"writing {bench.fill_bytes >> 20} MiB that are read cold")
+    with bench.start_broker() as broker:
+        bench.create_topic(broker, COLD_TOPIC)
+        bench.create_topic(broker, "timed")
+        bench.fill(broker, COLD_TOPIC, bench.fill_bytes)
+    rounds = []
+    for number in range(1, bench.rounds + 1):
+        say(f"isolation, round {number} of {bench.rounds}")
+        # A restarted broker has an empty tail cache.
+        with bench.start_broker(fresh=False, settings=options.settings) as broker:
+            rounds.append(one_round(bench, broker, options))
+    return lines_of(rounds, options)
+
+
+def one_round(bench, broker, options):
+    """The figures of one broker, quiet and beside the storm."""
+    drop_page_cache(bench.data_dir)
+    bench.noise.settle()
+    found = {"budget_bytes": broker.memory_budget_bytes()}
+    quiet = timed(bench, broker, options, [])
+    found["quiet"] = quiet
+    time.sleep(SETTLE_S)
+    before = broker.resident_bytes()
+    with bench.hold_connections(broker, options.connections) as idle:
+        time.sleep(SETTLE_S)
+        found["open_s"] = idle.figures["open_s"]
+        resident = [broker.resident_bytes()]
+        found["idle_connection_bytes"] = (resident[0] - before) / options.connections
+        with ColdKeeper(bench.data_dir / "topics" / COLD_TOPIC, bench.client_core):
+            storm_s = bench.seconds + STORM_WARM_UP_S + bench.warm_up_s() + 1
+            consumers = bench.load(
+                "fetch-load", "kafka", broker, "--topic", COLD_TOPIC, "--seconds", storm_s,
+                "--connections", options.consumers, nice=NICE,
+            )
+            time.sleep(STORM_WARM_UP_S)
+            found["storm"] = timed(bench, broker, options, [consumers])
+            resident.append(broker.resident_bytes())
+            found["cold_gb_per_s"] = consumers.result()["gb_per_s"]
+    found["resident_bytes"] = max(resident)
+    found["counters"] = broker.counters()
+    return found
+
+
+def timed(bench, broker, options, others):
+    """Durable produce at the fixed rate. It is not repeated for noise: the rounds are."""
+
+    def own_ticks():
+        running = sum(process.cpu_ticks() for process in [broker, *others])
+        return ended_ticks() + process_ticks(os.getpid()) + running
+
+    def run():
+        return bench.load(
+            "durable-load", "kafka", broker, "--topic", "timed", "--rate", options.rate,
+            "--connections", CONNECTIONS, "--in-flight", IN_FLIGHT,
+            "--seconds", bench.seconds, "--warm-up-seconds", bench.warm_up_s(),
+        ).result()
+
+    return bench.noise.once(own_ticks, run)
+
+
+def lines_of(rounds, options):
+    """The table: each quantile quiet and in the storm, memory, and what the storm was like."""
+    lines = []
+    for name in QUANTILES:
+        quiet = [found["quiet"][name] for found in rounds]
+        storm = [found["storm"][name] for found in rounds]
+        label = name.removesuffix("_us").replace("_", ".")
+        line = Line("", f"durable produce, {label}", "us", quiet, storm)
+        # Of each round by itself: what slows the machine down slows both windows of a round.
+        line.value = median([after / before for before, after in zip(quiet, storm)])
+        if name == "p99_9_us":
+            line.key = "isolation_p99_9_ratio"
+            line.what += f", {options.rate:g}/s"
+            at_most(line, line.value, P99_9_RATIO_MAX)
+        lines.append(line)
+    resident = [found["resident_bytes"] / 2**20 for found in rounds]
+    budgets = [found["budget_bytes"] / 2**20 for found in rounds]
+    memory = Line("isolation_memory_ratio", "resident memory in the storm", "MiB", budgets, resident)
+    memory.note = "floor column: the memory budget"
+    lines.append(at_most(memory, median(resident) / median(budgets), MEMORY_RATIO_MAX))
+    idle = Line("idle_connection_bytes", f"memory of one of {options.connections} connections",
+                "B", [], [found["idle_connection_bytes"] for found in rounds])
+    idle.value = median(idle.broker)
+    cold = Line("", f"cold consume, {options.consumers} consumers", "GB/s", [],
+                [found["cold_gb_per_s"] for found in rounds])
+    opened = Line("", "opening the connections", "s", [], [found["open_s"] for found in rounds])
+    return [*lines, idle, cold, opened]
