@@ -63,6 +63,8 @@ pub struct ClientFacts {
     pub deferred_ns: Option<u64>,
     /// When the oldest produce answer was ready that is not with the kernel yet.
     pub answered_ns: Option<u64>,
+    /// The same of fetches.
+    pub fetch_answered_ns: Option<u64>,
 }
 
 /// State of one connection on the core that serves it.

@@ -43,6 +43,18 @@ impl MemoryBudget {
         }
     }
 
+    /// The parts by name, for the operations endpoint.
+    #[must_use]
+    pub fn pools(&self) -> Vec<(&'static str, usize)> {
+        vec![
+            ("process", PROCESS_BYTES),
+            ("tail_cache", self.tail_cache_bytes),
+            ("receive_buffers", self.receive_bytes),
+            ("copies", self.copies_bytes),
+            ("connections", self.connections_bytes),
+        ]
+    }
+
     /// All of it.
     #[must_use]
     pub fn total_bytes(&self) -> usize {
@@ -68,6 +80,8 @@ mod tests {
         let config = NodeConfig::load(None, [], &sets).expect("valid");
         let one = MemoryBudget::of(&config, 1);
         assert_eq!(one.total_bytes(), (64 + 100 + 256 + 8) << 20);
+        let pools = one.pools().into_iter().map(|(_, bytes)| bytes);
+        assert_eq!(pools.sum::<usize>(), one.total_bytes());
         let four = MemoryBudget::of(&config, 4);
         assert_eq!(four.total_bytes(), (64 + 4 * (100 + 256 + 64) + 8) << 20);
     }

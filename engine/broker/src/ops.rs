@@ -1,16 +1,19 @@
 //! What this core tells the operations thread: answers to its questions, copied out of the shard.
 //!
-//! Each answer is bounded by its question. Nothing here changes anything.
+//! Each answer is bounded by its question. Nothing here changes anything. The bounds are in `bounds`,
+//! consumer groups in `groups`.
+
+mod bounds;
+mod groups;
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeMap;
 
 use highwater_base::CoreId;
-use highwater_base::limits::{
-    CONNECTION_ANSWER_BYTES_MAX, FOREIGN_COPY_BYTES_MAX, PRODUCERS_PER_PARTITION_MAX,
-};
 use highwater_ops::figures::{
-    BoundFigure, BoundScope, ClientSoftware, ConnectionFigures, CoreFigures, GroupsOfCore,
-    PartitionFigures, ProcessFigures, SoftwareConnections, TopicFigures,
+    ClientSoftware, ConnectionFigures, CoreFigures, PartitionFigures, ProcessFigures,
+    SoftwareConnections, TopicFigures,
 };
 use highwater_ops::{Answer, Asked, Cores, Question};
 use highwater_reactor::{ConnectionId, CoreGauges, OutsidePost};
@@ -18,7 +21,6 @@ use highwater_store::LogId;
 
 use crate::connection::Connection;
 use crate::fetch::FetchState;
-use crate::handlers::CHANGE_ENTRIES_MAX;
 use crate::message::Message;
 use crate::metadata::Topic;
 use crate::shard::Shard;
@@ -84,14 +86,14 @@ pub fn client_software(name: &str, version: &str) -> ClientSoftware {
 fn count_software<'a>(
     connections: impl Iterator<Item = &'a Connection>,
 ) -> Vec<SoftwareConnections> {
-    let mut counts: BTreeMap<ClientSoftware, u64> = BTreeMap::new();
+    let unknown = client_software("", "");
+    let others = client_software(OTHER_SOFTWARE, "");
+    let mut counts: BTreeMap<&ClientSoftware, u64> = BTreeMap::new();
     for connection in connections {
-        let known = connection.client.software.as_deref();
-        let unknown = || client_software("", "");
-        let software = known.cloned().unwrap_or_else(unknown);
-        let is_new = !counts.contains_key(&software);
+        let software = connection.client.software.as_deref().unwrap_or(&unknown);
+        let is_new = !counts.contains_key(software);
         let counted = match is_new && counts.len() >= SOFTWARE_MAX {
-            true => client_software(OTHER_SOFTWARE, ""),
+            true => &others,
             false => software,
         };
         *counts.entry(counted).or_default() += 1;
@@ -99,7 +101,7 @@ fn count_software<'a>(
     let counts = counts.into_iter();
     counts
         .map(|(software, connections)| SoftwareConnections {
-            software,
+            software: software.clone(),
             connections,
         })
         .collect()
@@ -123,7 +125,22 @@ impl Shard {
             Question::Connections { connections_max } => {
                 Answer::Connections(self.connection_figures(gauges, *connections_max))
             }
-            Question::Groups => Answer::Groups(self.group_figures()),
+            Question::Groups {
+                after,
+                groups_max,
+                offsets_max,
+                detail,
+            } => {
+                let after = after.as_ref();
+                Answer::Groups(self.group_page(after, *groups_max, *offsets_max, *detail))
+            }
+            Question::Group { group } => Answer::Group(self.group_figures(group)),
+            Question::Marks { partitions } => Answer::Marks(
+                partitions
+                    .iter()
+                    .map(|(topic, partition)| self.mark_of(topic, *partition))
+                    .collect(),
+            ),
         };
         asked.answer(answer);
     }
@@ -138,6 +155,7 @@ impl Shard {
         let connections = || self.connections.values();
         let in_flight = connections().map(Connection::requests_in_flight);
         let sessions = connections().filter(|one| one.session.is_some()).count();
+        let total = self.meters.total;
         CoreFigures {
             core: self.core.0,
             stopping: self.stopping,
@@ -164,78 +182,13 @@ impl Shard {
             topics_of_node: self.image.topic_count() as u64,
             partitions_of_node: self.image.partition_count() as u64,
             bounds: self.bounds(gauges),
-            partitions_loading: self.partitions_loading(),
+            records_in: total.records_in,
+            bytes_in: total.bytes_in,
+            records_out: total.records_out,
+            bytes_out: total.bytes_out,
+            cold_reads: highwater_reactor::thread_counters().cold_reads,
+            groups: self.coordinator_figures(),
         }
-    }
-
-    fn bounds(&self, gauges: &CoreGauges) -> Vec<BoundFigure> {
-        let bound = |scope, name, limit: usize, used: Option<usize>| BoundFigure {
-            name,
-            limit: limit as u64,
-            used: used.map(|used| used as u64),
-            scope,
-        };
-        let process = |name, limit, used| bound(BoundScope::Process, name, limit, used);
-        let core = |name, limit, used| bound(BoundScope::Core, name, limit, Some(used));
-        let config = &self.node.config;
-        let most = |count: fn(&Connection) -> usize| {
-            let counts = self.connections.values().map(count);
-            counts.max().unwrap_or(0)
-        };
-        let queues = gauges.send_queues.iter().map(|(_, bytes)| *bytes);
-        let (topics, partitions) = (self.image.topic_count(), self.image.partition_count());
-        let (lent, lent_max) = self.store.lent_bytes();
-        vec![
-            process(
-                "connections",
-                gauges.process_connections_max,
-                Some(gauges.process_connections),
-            ),
-            process("topics", config.topics_max, Some(topics)),
-            process("partitions", config.partitions_max, Some(partitions)),
-            process("frame_bytes", gauges.frame_bytes_max, None),
-            process("change_entries", CHANGE_ENTRIES_MAX, None),
-            process("producers_per_partition", PRODUCERS_PER_PARTITION_MAX, None),
-            process("mail_in_a_row", gauges.mail_in_a_row_max, None),
-            process("outside_messages", gauges.outside_messages_max, None),
-            core("open_files", gauges.open_files_max, gauges.open_files),
-            core(
-                "connection_requests",
-                config.connection_requests_max,
-                most(Connection::requests_in_flight),
-            ),
-            core(
-                "connection_answer_bytes",
-                CONNECTION_ANSWER_BYTES_MAX,
-                most(Connection::answer_bytes),
-            ),
-            core(
-                "send_queue_bytes",
-                gauges.send_queue_bytes_max,
-                queues.max().unwrap_or(0),
-            ),
-            core(
-                "unacknowledged_bytes",
-                self.unacknowledged_bytes_max,
-                self.unacknowledged_bytes,
-            ),
-            core(
-                "tail_cache_bytes",
-                config.tail_cache_mb << 20,
-                self.store.buffer_bytes(),
-            ),
-            core("lent_bytes", lent_max, lent),
-            core(
-                "foreign_copy_bytes",
-                FOREIGN_COPY_BYTES_MAX,
-                self.foreign_copies.bytes(),
-            ),
-            core(
-                "barriers_in_flight",
-                config.barriers_in_flight_max,
-                self.store.groups_in_flight(),
-            ),
-        ]
     }
 
     fn topic_figures(&self, from: &str, topics_max: usize, partitions_max: usize) -> Answer {
@@ -332,16 +285,5 @@ impl Shard {
             })
         });
         told.collect()
-    }
-
-    /// The groups this core coordinates. There is no coordinator yet that could have any.
-    fn group_figures(&self) -> GroupsOfCore {
-        GroupsOfCore::default()
-    }
-
-    /// Partitions that are read before this core can serve what is in them. All are recovered before
-    /// the first client is accepted.
-    fn partitions_loading(&self) -> u64 {
-        0
     }
 }

@@ -285,6 +285,7 @@ impl Shard {
             let records = appended.next_offset.0 - appended.base_offset.0;
             let meter = &mut self.partitions[log.0 as usize].meter;
             meter.count_in(records, bytes);
+            self.meters.total.count_in(records, bytes);
             let waited_ns = self.meters.since(pending.arrived_ns);
             self.meters.produce_queue.record(waited_ns);
         }

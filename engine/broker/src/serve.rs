@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use highwater_base::CoreId;
-use highwater_ops::{Endpoint, NodeFacts};
+use highwater_ops::{Endpoint, MemoryPool, NodeFacts};
 use highwater_reactor::{DiskProbe, OsBootDisk};
 
 use crate::boot::{self, BootError, ShardFactory};
@@ -92,9 +92,20 @@ fn start_endpoint(identity: &NodeIdentity) -> Result<Option<Endpoint>, BootError
         advertised: format!("{host}:{port}"),
         config: serde_json::to_value(&**config).map_err(|error| say(&error))?,
         metrics_topics_max: config.metrics_topics_max,
+        memory_budget: memory_pools(&MemoryBudget::of(config, identity.cores)),
     };
     let endpoint = Endpoint::start(address, facts, process_figures);
     endpoint.map(Some).map_err(|error| say(&error))
+}
+
+fn memory_pools(budget: &MemoryBudget) -> Vec<MemoryPool> {
+    let pools = budget.pools().into_iter();
+    pools
+        .map(|(pool, bytes)| MemoryPool {
+            pool,
+            bytes_max: bytes as u64,
+        })
+        .collect()
 }
 
 /// The number of shards: what is configured, or one per CPU.

@@ -601,6 +601,10 @@ impl Service for Shard {
                 let took_ns = now.monotonic_ns.saturating_sub(answered_ns);
                 self.meters.produce_reply.record(took_ns);
             }
+            if let Some(answered_ns) = state.client.fetch_answered_ns.take() {
+                let took_ns = now.monotonic_ns.saturating_sub(answered_ns);
+                self.meters.fetch_reply.record(took_ns);
+            }
         }
     }
 

@@ -37,7 +37,7 @@ pub use answer::{
     JoinedMember, LeftMember, ListedGroup, PartitionResults, SyncAnswer,
 };
 pub use coordinator::{Coordinator, GroupConfig, Outbox, Output, Ticket, WriteId};
-pub use describe::{CommittedEntry, GroupSummary};
+pub use describe::{CommittedEntry, GroupSummary, GroupView, MemberSummary};
 pub use group::GroupState;
 pub use partitioning::offsets_partition;
 pub use request::{

@@ -9,8 +9,7 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 
 use crate::figures::{
-    Answer, Asked, ConnectionFigures, CoreFigures, GroupFigures, PartitionFigures, Question,
-    TopicFigures,
+    Answer, Asked, ConnectionFigures, CoreFigures, PartitionFigures, Question, TopicFigures,
 };
 
 /// How long a core may take to answer.
@@ -60,12 +59,16 @@ impl Waiting {
     }
 }
 
-async fn ask(cores: &dyn Cores, core: u16, question: Question) -> Result<Answer, Silent> {
+pub(crate) async fn ask(
+    cores: &dyn Cores,
+    core: u16,
+    question: Question,
+) -> Result<Answer, Silent> {
     send(cores, core, question)?.wait().await
 }
 
 /// Asks all cores at once; answers in the order of the cores.
-async fn ask_all(cores: &dyn Cores, question: &Question) -> Result<Vec<Answer>, Silent> {
+pub(crate) async fn ask_all(cores: &dyn Cores, question: &Question) -> Result<Vec<Answer>, Silent> {
     let waiting: Vec<Waiting> = (0..cores.count())
         .map(|core| send(cores, core, question.clone()))
         .collect::<Result<_, _>>()?;
@@ -193,33 +196,4 @@ pub async fn connections(cores: &dyn Cores) -> Result<Vec<ConnectionFigures>, Si
         _ => None,
     });
     Ok(lists.flatten().collect())
-}
-
-/// All groups in name order, with their lags.
-///
-/// # Errors
-/// A core that does not answer.
-pub async fn groups(cores: &dyn Cores) -> Result<Vec<GroupFigures>, Silent> {
-    let answers = ask_all(cores, &Question::Groups).await?;
-    let lists = answers.into_iter().filter_map(|answer| match answer {
-        Answer::Groups(groups) => Some(groups.groups),
-        _ => None,
-    });
-    let mut groups: Vec<GroupFigures> = lists.flatten().collect();
-    groups.sort_by(|one, other| one.group.cmp(&other.group));
-    let mut marks: BTreeMap<String, BTreeMap<u32, i64>> = BTreeMap::new();
-    for committed in groups.iter_mut().flat_map(|group| &mut group.committed) {
-        if !marks.contains_key(&committed.topic) {
-            let of_topic = partitions(cores, &committed.topic).await?;
-            let by_number = of_topic
-                .iter()
-                .map(|partition| (partition.partition, partition.high_watermark));
-            marks.insert(committed.topic.clone(), by_number.collect());
-        }
-        let mark = marks
-            .get(&committed.topic)
-            .and_then(|marks| marks.get(&committed.partition));
-        committed.lag = mark.map(|mark| (mark - committed.offset).max(0));
-    }
-    Ok(groups)
 }

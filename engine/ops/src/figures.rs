@@ -3,6 +3,9 @@
 //! Every answer is bounded by its question, so that no question holds a core for long: lists come in
 //! pages, and between two pages the core does its work.
 
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
 use serde::Serialize;
 use tokio::sync::oneshot;
 
@@ -71,8 +74,36 @@ pub enum Question {
     },
     /// The first `connections_max` of its connections.
     Connections { connections_max: usize },
-    /// The groups it coordinates.
-    Groups,
+    /// The groups it coordinates, behind `after`: at most `groups_max`, and no further group once
+    /// `offsets_max` committed offsets were told.
+    Groups {
+        after: Option<GroupPlace>,
+        groups_max: usize,
+        offsets_max: usize,
+        detail: GroupDetail,
+    },
+    /// One group, if it coordinates it.
+    Group { group: String },
+    /// The high-water marks of those of these partitions that it owns.
+    Marks { partitions: Arc<Vec<(String, u32)>> },
+}
+
+/// What is told of groups.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum GroupDetail {
+    /// How many are in each state.
+    Counts,
+    /// Each group with its committed offsets as well.
+    Offsets,
+    /// Its members, too.
+    Members,
+}
+
+/// A group in the order in which a core goes through its groups.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GroupPlace {
+    pub partition: u32,
+    pub group: String,
 }
 
 /// Its answer.
@@ -90,7 +121,10 @@ pub enum Answer {
         next: Option<u32>,
     },
     Connections(Vec<ConnectionFigures>),
-    Groups(GroupsOfCore),
+    Groups(GroupsPage),
+    Group(Option<GroupFigures>),
+    /// In the order of the question; `None` where another core owns the partition or nobody does.
+    Marks(Vec<Option<i64>>),
 }
 
 /// A question on its way, with the way back.
@@ -142,6 +176,8 @@ pub struct BoundFigure {
     pub limit: u64,
     /// `None` where counting would cost more than it tells.
     pub used: Option<u64>,
+    /// How often it was come to; `None` where that is not counted.
+    pub met: Option<u64>,
     pub scope: BoundScope,
 }
 
@@ -163,6 +199,9 @@ pub struct Times {
     pub produce_disk: Distribution,
     pub produce_reply: Distribution,
     pub fetch: Distribution,
+    pub fetch_queue: Distribution,
+    pub fetch_disk: Distribution,
+    pub fetch_reply: Distribution,
     pub fetch_wait: Distribution,
     pub barrier: Distribution,
     pub turn: Distribution,
@@ -196,7 +235,31 @@ pub struct CoreFigures {
     pub topics_of_node: u64,
     pub partitions_of_node: u64,
     pub bounds: Vec<BoundFigure>,
-    /// Partitions this core must read before it can answer for them.
+    pub records_in: u64,
+    pub bytes_in: u64,
+    pub records_out: u64,
+    pub bytes_out: u64,
+    pub cold_reads: u64,
+    pub groups: CoordinatorFigures,
+}
+
+/// The groups of one core together.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct CoordinatorFigures {
+    pub rebalances: u64,
+    pub joins: u64,
+    pub member_expirations: u64,
+    pub commits: u64,
+    pub offsets_committed: u64,
+    pub offsets_expired: u64,
+    pub records_skipped: u64,
+    pub snapshots: u64,
+    pub writes_failed: u64,
+    pub pending_writes: u64,
+    pub log_bytes: u64,
+    /// Requests about groups that wait for an answer: joins, syncs, commits that are not durable.
+    pub requests_waiting: u64,
+    /// Partitions whose groups cannot be served yet because their offsets are being read.
     pub partitions_loading: u64,
 }
 
@@ -254,10 +317,15 @@ pub struct ConnectionFigures {
     pub send_queue_bytes: u64,
 }
 
-/// The groups one core coordinates.
+/// Some of the groups of one core.
 #[derive(Clone, Debug, Default)]
-pub struct GroupsOfCore {
+pub struct GroupsPage {
+    /// Empty when only counts were asked for.
     pub groups: Vec<GroupFigures>,
+    /// Groups of this page by state.
+    pub states: BTreeMap<&'static str, u64>,
+    /// The last one, if there may be more.
+    pub next: Option<GroupPlace>,
 }
 
 /// One consumer group. The lag is worked out by whoever asked, from the offsets here and the
@@ -266,13 +334,30 @@ pub struct GroupsOfCore {
 pub struct GroupFigures {
     pub group: String,
     pub core: u16,
-    /// The state by Kafka's name: `Empty`, `PreparingRebalance`, `CompletingRebalance`, `Stable`,
-    /// `Dead`.
+    /// The state by Kafka's name: `Empty`, `PreparingRebalance`, `CompletingRebalance`, `Stable`.
     pub state: String,
     pub protocol_type: String,
-    pub members: u64,
-    pub rebalances: u64,
+    pub generation: i32,
+    /// How many there are; at most [`MEMBERS_TOLD_MAX`] of them are in the list.
+    pub member_count: u64,
+    pub members: Vec<MemberFigures>,
+    /// How many there are; at most [`OFFSETS_TOLD_MAX`] of them are in the list.
+    pub committed_count: u64,
     pub committed: Vec<CommittedOffset>,
+}
+
+/// Members that are told of one group.
+pub const MEMBERS_TOLD_MAX: usize = 1000;
+/// Committed offsets that are told of one group.
+pub const OFFSETS_TOLD_MAX: usize = 10_000;
+
+/// One member of a group.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct MemberFigures {
+    pub member: String,
+    pub instance: Option<String>,
+    pub client_id: String,
+    pub client_host: String,
 }
 
 /// An offset a group has committed.

@@ -11,12 +11,15 @@ mod api;
 pub mod catalog;
 pub mod collect;
 pub mod figures;
+pub mod group_walk;
 pub mod metrics;
 pub mod node;
 pub mod server;
+#[cfg(test)]
+mod shipped;
 pub mod text;
 
 pub use collect::Cores;
 pub use figures::{Answer, Asked, Question};
-pub use node::{Node, NodeFacts};
+pub use node::{MemoryPool, Node, NodeFacts};
 pub use server::{Endpoint, OpsError};

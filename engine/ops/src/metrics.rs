@@ -3,18 +3,28 @@
 use crate::catalog::{self as metric, Metric};
 use crate::collect::Topics;
 use crate::figures::{
-    BoundScope, ClientSoftware, CoreFigures, Distribution, GroupFigures, ProcessFigures, Times,
-    TopicFigures,
+    BoundFigure, BoundScope, ClientSoftware, CoordinatorFigures, CoreFigures, Distribution,
+    GroupFigures, ProcessFigures, Times, TopicFigures,
 };
+use crate::group_walk::Groups;
 use crate::node::NodeFacts;
 use crate::text::Exposition;
 use std::collections::BTreeMap;
 
 /// Client software told by name; connections of others are told together.
 const CLIENTS_MAX: usize = 64;
-/// Groups told by name, and lags of partitions.
-const GROUPS_MAX: usize = 1000;
-const LAGS_MAX: usize = 10_000;
+/// Groups of each core told by name.
+pub const GROUPS_MAX: usize = 1000;
+/// Committed offsets told, each with its lag.
+pub const LAGS_MAX: usize = 10_000;
+
+/// Kafka's names of what a group can be in.
+const GROUP_STATES: [&str; 4] = [
+    "Empty",
+    "PreparingRebalance",
+    "CompletingRebalance",
+    "Stable",
+];
 
 /// Everything that is exported.
 #[derive(Debug)]
@@ -24,7 +34,7 @@ pub struct Snapshot<'a> {
     pub process: ProcessFigures,
     pub cores: &'a [CoreFigures],
     pub topics: &'a Topics,
-    pub groups: &'a [GroupFigures],
+    pub groups: &'a Groups,
 }
 
 /// The exposition.
@@ -34,10 +44,16 @@ pub fn expose(snapshot: &Snapshot<'_>) -> String {
     expose_node(snapshot, &mut text);
     expose_process(snapshot, &mut text);
     expose_bounds(snapshot.cores, &mut text);
+    text.family(metric::BUDGET);
+    for pool in &snapshot.node.memory_budget {
+        text.sample(&[("pool", pool.pool)], pool.bytes_max as f64);
+    }
     expose_clients(snapshot.cores, &mut text);
-    expose_cores(snapshot.cores, &mut text);
+    expose_times(snapshot.cores, &mut text);
+    expose_queues(snapshot.cores, &mut text);
     expose_topics(snapshot, &mut text);
-    expose_groups(snapshot.groups, &mut text);
+    expose_coordinators(snapshot, &mut text);
+    expose_groups(snapshot, &mut text);
     text.finish()
 }
 
@@ -71,25 +87,37 @@ fn expose_process(snapshot: &Snapshot<'_>, text: &mut Exposition) {
     text.single(metric::START, snapshot.node.started_ms as f64 / 1000.0);
 }
 
+type BoundValue = fn(&BoundFigure) -> Option<u64>;
+
 fn expose_bounds(cores: &[CoreFigures], text: &mut Exposition) {
-    for family in [metric::BOUND_LIMIT, metric::BOUND_USED] {
+    let families: [(Metric, BoundValue); 3] = [
+        (metric::BOUND_LIMIT, |bound| Some(bound.limit)),
+        (metric::BOUND_USED, |bound| bound.used),
+        (metric::BOUND_MET, |bound| bound.met),
+    ];
+    for (family, value) in families {
         text.family(family);
         for (at, figures) in cores.iter().enumerate() {
             let core = figures.core.to_string();
             for bound in &figures.bounds {
-                let of_process = bound.scope == BoundScope::Process;
-                let value = match family == metric::BOUND_LIMIT {
-                    true => Some(bound.limit),
-                    false => bound.used,
-                };
-                let (Some(value), false) = (value, of_process && at > 0) else {
+                // What a bound of the process has refused is counted by each core for itself.
+                let is_shared = bound.scope == BoundScope::Process && family != metric::BOUND_MET;
+                let (Some(value), false) = (value(bound), is_shared && at > 0) else {
                     continue;
                 };
                 let labels = [("bound", bound.name), ("core", core.as_str())];
-                let labels = if of_process { &labels[..1] } else { &labels };
+                let labels = if is_shared { &labels[..1] } else { &labels };
                 text.sample(labels, value as f64);
             }
         }
+    }
+}
+
+/// An empty label is none to Prometheus.
+fn or_unknown(text: &str) -> &str {
+    match text {
+        "" => "(unknown)",
+        known => known,
     }
 }
 
@@ -115,13 +143,14 @@ fn expose_clients(cores: &[CoreFigures], text: &mut Exposition) {
             continue;
         }
         let labels = [
-            ("software", software.name.as_str()),
-            ("version", software.version.as_str()),
+            ("software", or_unknown(&software.name)),
+            ("version", or_unknown(&software.version)),
         ];
         text.sample(&labels, connections as f64);
     }
     if others > 0 {
-        text.sample(&[("software", "(others)"), ("version", "")], others as f64);
+        let labels = [("software", "(others)"), ("version", "(others)")];
+        text.sample(&labels, others as f64);
     }
 }
 
@@ -151,7 +180,7 @@ fn times_per_core(
     }
 }
 
-fn expose_cores(cores: &[CoreFigures], text: &mut Exposition) {
+fn expose_times(cores: &[CoreFigures], text: &mut Exposition) {
     per_core(cores, text, metric::IN_FLIGHT, |core| {
         core.requests_in_flight
     });
@@ -166,9 +195,15 @@ fn expose_cores(cores: &[CoreFigures], text: &mut Exposition) {
         &times.produce_reply
     });
     times_per_core(cores, text, metric::FETCH, |times| &times.fetch);
+    times_per_core(cores, text, metric::FETCH_QUEUE, |times| &times.fetch_queue);
+    times_per_core(cores, text, metric::FETCH_DISK, |times| &times.fetch_disk);
+    times_per_core(cores, text, metric::FETCH_REPLY, |times| &times.fetch_reply);
     times_per_core(cores, text, metric::FETCH_WAIT, |times| &times.fetch_wait);
     times_per_core(cores, text, metric::BARRIER, |times| &times.barrier);
     times_per_core(cores, text, metric::TURN, |times| &times.turn);
+}
+
+fn expose_queues(cores: &[CoreFigures], text: &mut Exposition) {
     per_core(cores, text, metric::MAIL, |core| core.mail_waiting);
     per_core(cores, text, metric::DEFERRED, |core| {
         core.deferred_connections
@@ -200,7 +235,11 @@ fn expose_cores(cores: &[CoreFigures], text: &mut Exposition) {
     per_core(cores, text, metric::BARRIERS, |core| {
         core.barriers_in_flight
     });
-    per_core(cores, text, metric::LOADING, |core| core.partitions_loading);
+    per_core(cores, text, metric::RECORDS_IN, |core| core.records_in);
+    per_core(cores, text, metric::BYTES_IN, |core| core.bytes_in);
+    per_core(cores, text, metric::RECORDS_OUT, |core| core.records_out);
+    per_core(cores, text, metric::BYTES_OUT, |core| core.bytes_out);
+    per_core(cores, text, metric::COLD_READS, |core| core.cold_reads);
 }
 
 type TopicValue = fn(&TopicFigures) -> u64;
@@ -230,60 +269,103 @@ fn expose_topics(snapshot: &Snapshot<'_>, text: &mut Exposition) {
     text.single(metric::TOPICS_AGGREGATED, aggregated as f64);
 }
 
-fn expose_groups(groups: &[GroupFigures], text: &mut Exposition) {
-    let mut states: BTreeMap<&str, u64> = BTreeMap::new();
-    for group in groups {
-        *states.entry(&group.state).or_default() += 1;
-    }
+type CoordinatorValue = fn(&CoordinatorFigures) -> u64;
+
+fn expose_coordinators(snapshot: &Snapshot<'_>, text: &mut Exposition) {
     text.family(metric::GROUPS);
-    for (state, count) in states {
-        text.sample(&[("state", state)], count as f64);
+    for state in GROUP_STATES {
+        let count = snapshot.groups.states.get(state).copied();
+        text.sample(&[("state", state)], count.unwrap_or(0) as f64);
     }
-    let told = &groups[..groups.len().min(GROUPS_MAX)];
+    let families: [(Metric, CoordinatorValue); 13] = [
+        (metric::GROUP_REBALANCES, |groups| groups.rebalances),
+        (metric::GROUP_JOINS, |groups| groups.joins),
+        (metric::GROUP_EXPIRATIONS, |groups| {
+            groups.member_expirations
+        }),
+        (metric::GROUP_COMMITS, |groups| groups.commits),
+        (metric::GROUP_OFFSETS_COMMITTED, |groups| {
+            groups.offsets_committed
+        }),
+        (metric::GROUP_OFFSETS_EXPIRED, |groups| {
+            groups.offsets_expired
+        }),
+        (metric::GROUP_RECORDS_SKIPPED, |groups| {
+            groups.records_skipped
+        }),
+        (metric::GROUP_SNAPSHOTS, |groups| groups.snapshots),
+        (metric::GROUP_WRITES_FAILED, |groups| groups.writes_failed),
+        (metric::GROUP_PENDING_WRITES, |groups| groups.pending_writes),
+        (metric::GROUP_WAITING, |groups| groups.requests_waiting),
+        (metric::GROUP_LOADING, |groups| groups.partitions_loading),
+        (metric::GROUP_LOG, |groups| groups.log_bytes),
+    ];
+    for (family, value) in families {
+        per_core(snapshot.cores, text, family, |core| value(&core.groups));
+    }
+}
+
+fn expose_groups(snapshot: &Snapshot<'_>, text: &mut Exposition) {
+    let groups = &snapshot.groups.told;
     text.family(metric::GROUP_MEMBERS);
-    for group in told {
-        text.sample(&[("group", &group.group)], group.members as f64);
+    for group in groups {
+        text.sample(&[("group", &group.group)], group.member_count as f64);
     }
-    text.family(metric::GROUP_REBALANCES);
-    for group in told {
-        text.sample(&[("group", &group.group)], group.rebalances as f64);
+    text.family(metric::GROUP_GENERATION);
+    for group in groups {
+        text.sample(&[("group", &group.group)], f64::from(group.generation));
     }
-    text.family(metric::GROUP_LAG);
-    let (mut lags, mut lags_told) = (0, 0);
-    for (at, group) in groups.iter().enumerate() {
-        for committed in &group.committed {
-            let Some(lag) = committed.lag else {
-                continue;
-            };
-            lags += 1;
-            if at >= GROUPS_MAX || lags_told >= LAGS_MAX {
-                continue;
-            }
-            lags_told += 1;
-            let partition = committed.partition.to_string();
-            let labels = [
-                ("group", group.group.as_str()),
-                ("topic", committed.topic.as_str()),
-                ("partition", partition.as_str()),
-            ];
-            text.sample(&labels, lag as f64);
-        }
-    }
-    let left_out = groups.len() - told.len() + lags - lags_told;
+    let told = expose_offsets(groups, text, metric::GROUP_COMMITTED, |offset, _| {
+        Some(offset)
+    });
+    expose_offsets(groups, text, metric::GROUP_LAG, |_, lag| lag);
+    let known: u64 = snapshot.groups.states.values().sum();
+    let offsets: u64 = groups.iter().map(|group| group.committed_count).sum();
+    let left_out = known.saturating_sub(groups.len() as u64) + offsets.saturating_sub(told);
     text.single(metric::GROUP_SERIES_LEFT_OUT, left_out as f64);
+}
+
+/// Samples by group, topic and partition, up to the bound; how many offsets that were.
+fn expose_offsets(
+    groups: &[GroupFigures],
+    text: &mut Exposition,
+    metric: Metric,
+    value: impl Fn(i64, Option<i64>) -> Option<i64>,
+) -> u64 {
+    text.family(metric);
+    let committed = groups
+        .iter()
+        .flat_map(|group| group.committed.iter().map(move |offset| (group, offset)));
+    let mut told = 0;
+    for (group, committed) in committed.take(LAGS_MAX) {
+        told += 1;
+        let Some(value) = value(committed.offset, committed.lag) else {
+            continue;
+        };
+        let partition = committed.partition.to_string();
+        let labels = [
+            ("group", group.group.as_str()),
+            ("topic", committed.topic.as_str()),
+            ("partition", partition.as_str()),
+        ];
+        text.sample(&labels, value as f64);
+    }
+    told
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::catalog::ALL;
-    use crate::figures::{ApiRequests, BoundFigure, CommittedOffset, SoftwareConnections};
+    use crate::figures::{ApiRequests, CommittedOffset, SoftwareConnections};
+    use crate::node::MemoryPool;
 
     fn bound(name: &'static str, scope: BoundScope) -> BoundFigure {
         BoundFigure {
             name,
             limit: 10,
             used: Some(3),
+            met: Some(2),
             scope,
         }
     }
@@ -329,16 +411,28 @@ mod tests {
         let group = GroupFigures {
             group: "billing".to_owned(),
             state: "Stable".to_owned(),
+            committed_count: 1,
             committed: vec![committed],
             ..GroupFigures::default()
         };
+        let node = NodeFacts {
+            memory_budget: vec![MemoryPool {
+                pool: "tail_cache",
+                bytes_max: 100,
+            }],
+            ..NodeFacts::default()
+        };
+        let groups = Groups {
+            told: vec![group],
+            states: [("Stable", 3)].into(),
+        };
         expose(&Snapshot {
-            node: &NodeFacts::default(),
+            node: &node,
             is_ready: true,
             process: ProcessFigures::default(),
             cores: &[core(0), core(1)],
             topics: &topics,
-            groups: &[group],
+            groups: &groups,
         })
     }
 
@@ -381,6 +475,12 @@ mod tests {
         assert!(
             text.contains(r#"highwater_client_connections{software="librdkafka",version="2.0"} 4"#)
         );
+        for core in 0..2 {
+            let line =
+                format!(r#"highwater_bound_met_total{{bound="connections",core="{core}"}} 2"#);
+            assert!(text.contains(&line), "{line}");
+        }
+        assert!(text.contains("highwater_group_series_left_out 2\n"));
         assert!(text.contains(
             r#"highwater_group_lag_records{group="billing",topic="orders",partition="1"} 5"#
         ));

@@ -22,6 +22,15 @@ pub struct NodeFacts {
     /// Topics told by name in the metrics.
     #[serde(skip)]
     pub metrics_topics_max: usize,
+    /// What the node's memory is bounded by, by pool, in bytes.
+    pub memory_budget: Vec<MemoryPool>,
+}
+
+/// A part of the node's memory and its bound.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct MemoryPool {
+    pub pool: &'static str,
+    pub bytes_max: u64,
 }
 
 /// The node as the endpoint sees it.
@@ -88,17 +97,12 @@ impl Node {
 /// Whether cores that all answer may be sent clients.
 ///
 /// # Errors
-/// A core that stops or still loads.
+/// A core that stops.
 pub fn readiness(cores: &[CoreFigures]) -> Result<(), NotReady> {
     for figures in cores {
         let core = figures.core;
         if figures.stopping {
             return Err(NotReady::because(format!("core {core} is stopping")));
-        }
-        if figures.partitions_loading > 0 {
-            let loading = figures.partitions_loading;
-            let reason = format!("core {core} is still loading {loading} partitions");
-            return Err(NotReady::because(reason));
         }
     }
     Ok(())
@@ -109,21 +113,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_core_that_loads_or_stops_is_named() {
+    fn a_core_that_stops_is_named() {
         let ready = CoreFigures::default();
-        let loading = CoreFigures {
-            core: 1,
-            partitions_loading: 3,
-            ..CoreFigures::default()
-        };
         let stopping = CoreFigures {
             core: 2,
             stopping: true,
             ..CoreFigures::default()
         };
         assert_eq!(readiness(&[ready.clone(), ready.clone()]), Ok(()));
-        let error = readiness(&[ready.clone(), loading]).expect_err("loads");
-        assert_eq!(error.reason, "core 1 is still loading 3 partitions");
         let error = readiness(&[ready, stopping]).expect_err("stops");
         assert_eq!(error.reason, "core 2 is stopping");
     }

@@ -118,6 +118,10 @@ pub struct PendingFetch {
     /// Since when it waits for records, and how long it did before.
     pub parked_ns: Option<u64>,
     pub waited_ns: u64,
+    /// How long it waited for a position to be looked up on disk.
+    pub located_ns: u64,
+    /// All partitions have been looked at once.
+    pub has_read: bool,
     /// Other cores whose answers this round still needs.
     pub outstanding: usize,
     /// Something moved while the round was reading.
@@ -155,6 +159,8 @@ impl PendingFetch {
             arrived_ns: 0,
             parked_ns: None,
             waited_ns: 0,
+            located_ns: 0,
+            has_read: false,
             outstanding: 0,
             dirty: false,
             last_round: false,

@@ -147,7 +147,11 @@ impl Shard {
         let mut local = std::mem::take(&mut fetch.local);
         let (version, bytes_max) = (fetch.version, fetch.bytes_max);
         if let Some(parked_ns) = fetch.parked_ns.take() {
-            fetch.waited_ns += now.monotonic_ns.saturating_sub(parked_ns);
+            let took_ns = now.monotonic_ns.saturating_sub(parked_ns);
+            match reads.iter().any(|read| read.locating) {
+                true => fetch.located_ns += took_ns,
+                false => fetch.waited_ns += took_ns,
+            }
         }
         fetch.last_round |= now.reached(fetch.deadline_ns);
         fetch.dirty = false;
@@ -266,6 +270,10 @@ impl Shard {
         let Some(fetch) = self.fetches.get_mut(key) else {
             return;
         };
+        if !std::mem::replace(&mut fetch.has_read, true) {
+            let took_ns = self.meters.since(fetch.arrived_ns);
+            self.meters.fetch_queue.record(took_ns);
+        }
         // Without partitions there is nothing to wait for: so a closing consumer says goodbye.
         let ends = fetch.last_round || fetch.targets.is_empty() || fetch.has_enough();
         if ends && !fetch.waits_for_position(now) {
@@ -325,12 +333,20 @@ impl Shard {
                 let records = read.next_offset - fetch.targets[at].offset;
                 let meter = &mut self.partitions[log.0 as usize].meter;
                 meter.count_out(records, read.bytes);
+                self.meters.total.count_out(records, read.bytes);
             }
         }
         let took_ns = self.meters.since(fetch.arrived_ns);
         self.meters
             .fetch
             .record(took_ns.saturating_sub(fetch.waited_ns));
+        if let Some(connection) = self.connections.get_mut(&fetch.connection) {
+            let client = &mut connection.client;
+            client.fetch_answered_ns.get_or_insert(self.meters.now_ns);
+        }
+        if fetch.located_ns > 0 {
+            self.meters.fetch_disk.record(fetch.located_ns);
+        }
         if fetch.waited_ns > 0 {
             self.meters.fetch_wait.record(fetch.waited_ns);
         }
@@ -444,7 +460,9 @@ impl Shard {
             let owner = entry.and_then(|entry| entry.owner(part.partition, self.cores));
             if let (Some(Owner::Here(log)), true) = (owner, *bytes > 0) {
                 let meter = &mut self.partitions[log.0 as usize].meter;
-                meter.count_out(next_offset - part.offset, *bytes);
+                let records = next_offset - part.offset;
+                meter.count_out(records, *bytes);
+                self.meters.total.count_out(records, *bytes);
             }
         }
     }

@@ -6,8 +6,8 @@ use std::net::TcpStream;
 use super::*;
 use crate::collect::Cores;
 use crate::figures::{
-    Answer, Asked, CommittedOffset, CoreFigures, GroupFigures, GroupsOfCore, PartitionFigures,
-    Question, TopicFigures,
+    Answer, Asked, CommittedOffset, CoreFigures, GroupDetail, GroupFigures, GroupPlace, GroupsPage,
+    PartitionFigures, Question, TopicFigures,
 };
 
 /// Two cores that answer at once; the second may be silent. Topics come one in a page.
@@ -38,7 +38,29 @@ fn partition(core: u16) -> PartitionFigures {
     }
 }
 
-fn group() -> GroupFigures {
+/// The second core has two groups, one in a page.
+fn groups_of(core: u16, after: Option<&GroupPlace>, detail: GroupDetail) -> GroupsPage {
+    let name = match (core, after.map(|place| place.group.as_str())) {
+        (0, _) => return GroupsPage::default(),
+        (_, None) => "billing/eu",
+        (_, Some("billing/eu")) => "shipping",
+        (_, Some(_)) => return GroupsPage::default(),
+    };
+    let place = GroupPlace {
+        partition: 7,
+        group: name.to_owned(),
+    };
+    GroupsPage {
+        groups: match detail {
+            GroupDetail::Counts => Vec::new(),
+            GroupDetail::Offsets | GroupDetail::Members => vec![group(name)],
+        },
+        states: [("Stable", 1)].into(),
+        next: Some(place),
+    }
+}
+
+fn group(name: &str) -> GroupFigures {
     let committed = |topic: &str, partition| CommittedOffset {
         topic: topic.to_owned(),
         partition,
@@ -46,8 +68,9 @@ fn group() -> GroupFigures {
         lag: None,
     };
     GroupFigures {
-        group: "billing".to_owned(),
+        group: name.to_owned(),
         state: "Stable".to_owned(),
+        committed_count: 2,
         committed: vec![committed("a", 1), committed("gone", 0)],
         ..GroupFigures::default()
     }
@@ -85,9 +108,18 @@ impl Cores for TestCores {
                 next: None,
             },
             Question::Connections { .. } => Answer::Connections(Vec::new()),
-            Question::Groups => Answer::Groups(GroupsOfCore {
-                groups: (core == 1).then(group).into_iter().collect(),
-            }),
+            Question::Groups { after, detail, .. } => {
+                Answer::Groups(groups_of(core, after.as_ref(), *detail))
+            }
+            Question::Group { group: name } => {
+                Answer::Group((core == 1 && name == "billing/eu").then(|| group(name)))
+            }
+            Question::Marks { partitions } => {
+                let owned = |(topic, partition): &(String, u32)| {
+                    (topic == "a" && *partition == u32::from(core)).then_some(100)
+                };
+                Answer::Marks(partitions.iter().map(owned).collect())
+            }
         };
         asked.answer(answer);
         true
@@ -137,7 +169,12 @@ fn json(endpoint: &Endpoint, path: &str) -> serde_json::Value {
 #[test]
 fn a_node_that_starts_is_not_ready_and_says_why() {
     let endpoint = endpoint(10);
-    for path in ["/ready", "/health", "/metrics", "/v1/node"] {
+    assert_eq!(
+        get(&endpoint, "/health").0,
+        200,
+        "it recovers and must not be ended"
+    );
+    for path in ["/ready", "/metrics", "/v1/node"] {
         let (status, body) = get(&endpoint, path);
         assert_eq!(status, 503, "{path}");
         assert!(body.contains("starting"), "{path}: {body}");
@@ -194,14 +231,31 @@ fn metrics_name_so_many_topics_and_add_up_the_others() {
         r#"highwater_topic_records_in_total{topic="a"} 20"#,
         r#"highwater_topic_records_in_total{topic=""} 40"#,
         "highwater_topics_aggregated 2",
-        r#"highwater_group_lag_records{group="billing",topic="a",partition="1"} 40"#,
+        r#"highwater_group_lag_records{group="billing/eu",topic="a",partition="1"} 40"#,
+        r#"highwater_group_committed_offset{group="shipping",topic="gone",partition="0"} 60"#,
+        r#"highwater_groups{state="Stable"} 2"#,
     ] {
         assert!(text.contains(line), "{line}\n{text}");
     }
-    let groups = json(&endpoint, "/v1/groups");
-    let committed = &groups["groups"][0]["committed"];
+}
+
+#[test]
+fn groups_come_in_pages_and_one_by_one_with_their_lag() {
+    let endpoint = serving(1);
+    let page = json(&endpoint, "/v1/groups?limit=1");
+    assert_eq!(page["groups"][0]["group"], "billing/eu");
+    assert_eq!(page["next"], "1.7.billing/eu");
+    let page = json(&endpoint, "/v1/groups?limit=1&from=1.7.billing%2Feu");
+    assert_eq!(page["groups"][0]["group"], "shipping");
+    let page = json(&endpoint, "/v1/groups?from=1.7.shipping");
+    assert_eq!(page["groups"].as_array().map(Vec::len), Some(0));
+    assert!(page["next"].is_null());
+    assert_eq!(get(&endpoint, "/v1/groups?from=here").0, 400);
+    let group = json(&endpoint, "/v1/groups/billing%2Feu");
+    let committed = &group["committed"];
     assert_eq!(committed[0]["lag"], 40);
     assert!(committed[1]["lag"].is_null(), "its topic is gone");
+    assert_eq!(get(&endpoint, "/v1/groups/missing").0, 404);
 }
 
 #[test]
