@@ -39,6 +39,8 @@ class Server:
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
+            # Metrics on any free port: another broker of this machine may have the usual one.
+            env=os.environ | {"HIGHWATER_OPS_LISTEN": "127.0.0.1:0"},
             text=True,
             preexec_fn=lambda: os.sched_setaffinity(0, cores),
         )

@@ -14,6 +14,11 @@ def free_port():
         return probe.getsockname()[1]
 
 
+def environment():
+    """Metrics on any free port: another broker of this machine may have the usual one."""
+    return os.environ | {"HIGHWATER_OPS_LISTEN": "127.0.0.1:0"}
+
+
 class Broker:
     """One run of `highwater serve`. Log lines are kept; the last ones explain a failed start."""
 
@@ -30,7 +35,7 @@ class Broker:
         self.log = []
         self.lines = []
         self.process = subprocess.Popen(
-            command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+            command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment(),
         )
         self.reader = threading.Thread(target=self._read_log, daemon=True)
         self.reader.start()

@@ -3,6 +3,7 @@
 Both are checks of their own: it must say `ready` in time, and end with exit code 0 on SIGTERM.
 """
 
+import os
 import shutil
 import signal
 import socket
@@ -60,6 +61,8 @@ class Broker:
                 stderr=subprocess.STDOUT,
                 text=True,
                 errors="replace",
+                # Metrics on any free port: another broker of this machine may have the usual one.
+                env=os.environ | {"HIGHWATER_OPS_LISTEN": "127.0.0.1:0"},
             )
         except OSError as error:
             self.report.add("broker", "start", "fail", 0, str(error))

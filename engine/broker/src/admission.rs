@@ -41,6 +41,10 @@ impl Shard {
             return Err(CloseReason::new("the connection is closing"));
         };
         self.counters.requests += 1;
+        self.meters.count_request(api_key);
+        if let Some(deferred_ns) = connection.client.deferred_ns.take() {
+            self.meters.arrived_ns = deferred_ns;
+        }
         let sequence = connection.open_slot();
         // Clients with one connection for everything would wait behind their own long poll.
         if api_key != ApiKey::Fetch {

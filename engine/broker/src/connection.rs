@@ -6,10 +6,12 @@
 
 use std::collections::VecDeque;
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use highwater_base::CoreId;
 use highwater_base::limits::CONNECTION_ANSWER_BYTES_MAX;
-use highwater_reactor::SendPiece;
+use highwater_ops::figures::ClientSoftware;
+use highwater_reactor::{ConnectionInfo, SendPiece};
 
 use crate::fetch::session::FetchSession;
 use crate::slab::Key;
@@ -52,6 +54,19 @@ struct Traffic {
     requests: u32,
 }
 
+/// What is known of a client, and moments of its requests, for the operations endpoint.
+#[derive(Debug, Default)]
+pub struct ClientFacts {
+    pub info: Option<ConnectionInfo>,
+    pub software: Option<Arc<ClientSoftware>>,
+    /// When the request at the front of its socket was first put off.
+    pub deferred_ns: Option<u64>,
+    /// When the oldest produce answer was ready that is not with the kernel yet.
+    pub answered_ns: Option<u64>,
+    /// The same of fetches.
+    pub fetch_answered_ns: Option<u64>,
+}
+
 /// State of one connection on the core that serves it.
 #[derive(Debug)]
 pub struct Connection {
@@ -76,12 +91,14 @@ pub struct Connection {
     pub unsent: bool,
     /// No answer leaves any more; the socket is being closed.
     pub closing: bool,
+    pub client: ClientFacts,
 }
 
 /// What goes along when a connection moves to another core.
 #[derive(Debug)]
 pub struct Travelling {
     pub session: Option<FetchSession>,
+    pub software: Option<Arc<ClientSoftware>>,
 }
 
 impl Connection {
@@ -90,6 +107,10 @@ impl Connection {
     pub fn arrived(peer: IpAddr, travelling: Travelling) -> Connection {
         Connection {
             session: travelling.session,
+            client: ClientFacts {
+                software: travelling.software,
+                ..ClientFacts::default()
+            },
             ..Connection::new(peer)
         }
     }
@@ -110,6 +131,7 @@ impl Connection {
             paused: false,
             unsent: false,
             closing: false,
+            client: ClientFacts::default(),
         }
     }
 
@@ -117,6 +139,18 @@ impl Connection {
     pub fn open_slot(&mut self) -> u64 {
         self.slots.push_back(Slot::Waiting(0));
         self.first_sequence + self.slots.len() as u64 - 1
+    }
+
+    /// Requests that are not answered.
+    #[must_use]
+    pub fn requests_in_flight(&self) -> usize {
+        self.slots.len()
+    }
+
+    /// Bytes its answers under way count for.
+    #[must_use]
+    pub fn answer_bytes(&self) -> usize {
+        self.answer_bytes
     }
 
     /// Whether no further request may be taken on, `requests_max` being allowed.

@@ -25,6 +25,8 @@ fn pairs(data_dir: &Path, listen: &str, cores: usize) -> Vec<(String, String)> {
     vec![
         pair("data_dir", data_dir.display().to_string()),
         pair("listen", listen.to_string()),
+        // Any free port: a node for trying things out starts beside whatever else is running.
+        pair("ops_listen", "127.0.0.1:0".to_string()),
         pair("cores", cores.to_string()),
         pair("tail_cache_mb", "64".to_string()),
         pair("log_level", "warn".to_string()),

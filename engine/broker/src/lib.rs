@@ -22,6 +22,8 @@ pub mod memory_budget;
 pub mod message;
 pub mod metadata;
 pub mod metadata_log;
+pub mod meters;
+pub mod ops;
 pub mod partition_table;
 pub mod produce;
 pub mod producer_ids;

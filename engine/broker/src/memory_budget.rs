@@ -49,15 +49,23 @@ impl MemoryBudget {
         }
     }
 
+    /// The parts by name, for the operations endpoint.
+    #[must_use]
+    pub fn pools(&self) -> Vec<(&'static str, usize)> {
+        vec![
+            ("process", PROCESS_BYTES),
+            ("tail_cache", self.tail_cache_bytes),
+            ("receive_buffers", self.receive_bytes),
+            ("copies", self.copies_bytes),
+            ("connections", self.connections_bytes),
+            ("groups", self.groups_bytes),
+        ]
+    }
+
     /// All of it.
     #[must_use]
     pub fn total_bytes(&self) -> usize {
-        PROCESS_BYTES
-            + self.tail_cache_bytes
-            + self.receive_bytes
-            + self.copies_bytes
-            + self.connections_bytes
-            + self.groups_bytes
+        self.pools().into_iter().map(|(_, bytes)| bytes).sum()
     }
 }
 

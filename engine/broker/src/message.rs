@@ -24,6 +24,8 @@ pub enum Message {
     /// Append these batches to partitions of the receiving core.
     Produce {
         ticket: u64,
+        /// When the request reached the core it came to.
+        arrived_ns: u64,
         parts: Vec<ProducePart>,
     },
     /// Their results, when all are durable or refused.
@@ -70,6 +72,8 @@ pub enum Message {
     CountersAsk,
     /// The answer.
     CountersTell(CoreCounters),
+    /// From the operations thread: a question, with the way back.
+    Ops(highwater_ops::Asked),
 }
 
 /// One partition's batch of a produce request.

@@ -52,6 +52,8 @@ pub struct TopicSpan {
 #[derive(Debug)]
 pub struct PendingProduce {
     pub origin: ProduceOrigin,
+    /// When the request arrived at the core its client is connected to.
+    pub arrived_ns: u64,
     pub remaining: usize,
     pub topics: Vec<TopicSpan>,
     pub names: Vec<u8>,
@@ -65,6 +67,7 @@ pub struct ProduceWaiter {
     pub key: Key,
     pub index: u32,
     pub bytes: u32,
+    pub appended_ns: u64,
 }
 
 /// A batch that is refused: the code and, where it helps, what is allowed.
@@ -236,12 +239,14 @@ impl Shard {
     pub(crate) fn new_produce(&mut self, origin: ProduceOrigin) -> PendingProduce {
         let mut pending = self.produce_spares.pop().unwrap_or_else(|| PendingProduce {
             origin,
+            arrived_ns: 0,
             remaining: 0,
             topics: Vec::new(),
             names: Vec::new(),
             results: Vec::new(),
         });
         pending.origin = origin;
+        pending.arrived_ns = self.meters.arrived_ns;
         pending
     }
 
@@ -276,6 +281,14 @@ impl Shard {
         let Some(pending) = self.produces.get_mut(key) else {
             return;
         };
+        if !appended.duplicate {
+            let records = appended.next_offset.0 - appended.base_offset.0;
+            let meter = &mut self.partitions[log.0 as usize].meter;
+            meter.count_in(records, bytes);
+            self.meters.total.count_in(records, bytes);
+            let waited_ns = self.meters.since(pending.arrived_ns);
+            self.meters.produce_queue.record(waited_ns);
+        }
         let result = &mut pending.results[index as usize];
         result.base_offset = appended.base_offset.0;
         result.log_append_time = appended.log_append_time;
@@ -288,6 +301,7 @@ impl Shard {
                 key,
                 index,
                 bytes: bytes as u32,
+                appended_ns: self.meters.now_ns,
             };
             self.unacknowledged_bytes += bytes;
             self.partitions[log.0 as usize]
@@ -372,6 +386,8 @@ impl Shard {
                 break;
             }
             self.partitions[log.0 as usize].produce_waiters.pop_front();
+            let took_ns = self.meters.since(waiter.appended_ns);
+            self.meters.produce_disk.record(took_ns);
             self.unacknowledged_bytes -= waiter.bytes as usize;
             if let Some(pending) = self.produces.get_mut(waiter.key) {
                 pending.remaining -= 1;

@@ -5,11 +5,13 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use highwater_base::CoreId;
+use highwater_ops::{Endpoint, MemoryPool, NodeFacts};
 use highwater_reactor::{DiskProbe, OsBootDisk};
 
 use crate::boot::{self, BootError, ShardFactory};
 use crate::config::{Advertise, NodeConfig};
 use crate::memory_budget::MemoryBudget;
+use crate::ops::{Shards, process_figures};
 use crate::shard::NodeIdentity;
 
 /// Runs a node until it is told to stop. `ready` is called once clients can connect.
@@ -21,6 +23,7 @@ pub fn serve(
     ready: impl FnOnce(&NodeConfig, SocketAddr) + Send,
 ) -> Result<(), BootError> {
     let say = |error: &dyn std::fmt::Display| BootError(error.to_string());
+    // The operations thread starts before the cores; signals are the reactor's all the same.
     highwater_reactor::hold_signals();
     highwater_reactor::check_io_uring().map_err(|error| say(&error))?;
     let _lock = highwater_reactor::lock_data_dir(&config.data_dir).map_err(|error| say(&error))?;
@@ -42,6 +45,7 @@ pub fn serve(
         cores,
         volume,
     };
+    let endpoint = start_endpoint(&identity)?;
     let factory = ShardFactory::new(identity, &disk, &probe, clean)?;
     superblock
         .mark_running(&mut disk)
@@ -49,20 +53,59 @@ pub fn serve(
 
     let reactor = boot::reactor_config(&config, &probe, cores, listen)?;
     let told = Arc::clone(&config);
+    let node = endpoint.as_ref().map(Endpoint::node);
+    let ops_address = endpoint.as_ref().map(Endpoint::address);
     highwater_reactor::run(
         reactor,
         move |core: CoreId| factory.make(core),
-        move |addresses| {
+        move |addresses, post| {
             let address = addresses.first().copied().unwrap_or(listen);
-            announce(&told, cores, address);
+            if let Some(node) = node {
+                let cores = cores as u16;
+                node.serves(Box::new(Shards { post, cores }));
+            }
+            announce(&told, cores, address, ops_address);
             ready(&told, address);
         },
     )
     .map_err(|error| say(&error))?;
+    drop(endpoint);
     superblock
         .mark_clean(&mut disk)
         .map_err(|error| say(&error))?;
     Ok(())
+}
+
+/// Metrics and health over HTTP, if they are wanted. Recovery can take a while: `/ready` says so.
+fn start_endpoint(identity: &NodeIdentity) -> Result<Option<Endpoint>, BootError> {
+    let say = |error: &dyn std::fmt::Display| BootError(error.to_string());
+    let config = &identity.config;
+    let Some(address) = config.ops_address().map_err(|error| say(&error))? else {
+        return Ok(None);
+    };
+    let (host, port) = &identity.advertised;
+    let facts = NodeFacts {
+        node_id: config.node_id,
+        cluster_id: identity.cluster_id.to_string(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        started_ms: highwater_reactor::now().wall_ms,
+        advertised: format!("{host}:{port}"),
+        config: serde_json::to_value(&**config).map_err(|error| say(&error))?,
+        metrics_topics_max: config.metrics_topics_max,
+        memory_budget: memory_pools(&MemoryBudget::of(config, identity.cores)),
+    };
+    let endpoint = Endpoint::start(address, facts, process_figures);
+    endpoint.map(Some).map_err(|error| say(&error))
+}
+
+fn memory_pools(budget: &MemoryBudget) -> Vec<MemoryPool> {
+    let pools = budget.pools().into_iter();
+    pools
+        .map(|(pool, bytes)| MemoryPool {
+            pool,
+            bytes_max: bytes as u64,
+        })
+        .collect()
 }
 
 /// The number of shards: what is configured, or one per CPU.
@@ -109,14 +152,17 @@ fn describe_disk(probe: &DiskProbe) {
 }
 
 /// The line scripts wait for: it contains `ready`.
-fn announce(config: &NodeConfig, cores: usize, address: SocketAddr) {
+fn announce(config: &NodeConfig, cores: usize, address: SocketAddr, ops: Option<SocketAddr>) {
+    let ops = ops.map_or_else(String::new, |ops| {
+        format!(", metrics on http://{ops}/metrics")
+    });
     let mode = match config.advertise {
         Advertise::Node => "",
         Advertise::Core => ", direct ports follow",
     };
     let mut out = std::io::stdout().lock();
     let line = format!(
-        "highwater: ready on {address} with {cores} core(s), data in {}{mode}\n",
+        "highwater: ready on {address} with {cores} core(s), data in {}{mode}{ops}\n",
         config.data_dir.display()
     );
     // A closed stdout is no reason to stop serving.

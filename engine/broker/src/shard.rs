@@ -12,8 +12,8 @@ use highwater_base::disk::DiskCompletion;
 use highwater_base::{ClusterId, CoreId, Epoch, ErrorCode, Now, TopicId};
 use highwater_groups::OFFSETS_TOPIC;
 use highwater_reactor::{
-    CloseReason, ConnectionId, ConnectionInfo, Frame, FrameVerdict, Outbox, SendPiece, Service,
-    UserSignal, VolumeGauge,
+    CloseReason, ConnectionId, ConnectionInfo, CoreGauges, Frame, FrameVerdict, Outbox, SendPiece,
+    Service, UserSignal, VolumeGauge,
 };
 use highwater_store::{LogId, ReadPiece, Store, StoreEvent};
 
@@ -30,6 +30,7 @@ use crate::metadata::Image;
 use crate::metadata::controller::Origin;
 use crate::metadata::image::LookupMap;
 use crate::metadata_log::{MetadataLeader, PendingChange};
+use crate::meters::{Meters, PartitionMeter};
 use crate::partition_table::PartitionTable;
 use crate::produce::{PendingProduce, ProduceWaiter};
 use crate::producer_ids::ProducerIds;
@@ -51,6 +52,7 @@ pub struct Partition {
     pub produce_waiters: VecDeque<ProduceWaiter>,
     pub fetch_waiters: FetchWaiters,
     pub trims: Vec<PendingTrim>,
+    pub meter: PartitionMeter,
 }
 
 /// What every shard of a node knows of the node.
@@ -153,15 +155,16 @@ pub struct Shard {
     pub(crate) no_name: Arc<str>,
     pub(crate) told_spare: Vec<bool>,
     pub(crate) counters: CoreCounters,
+    pub(crate) meters: Meters,
     counters_gathered: Vec<CoreCounters>,
     moving: Vec<ConnectionId>,
     /// Bytes appended by requests that wait for the disk.
     pub(crate) unacknowledged_bytes: usize,
-    unacknowledged_bytes_max: usize,
+    pub(crate) unacknowledged_bytes_max: usize,
     /// Connections whose produce requests wait until there are fewer.
-    deferred: Vec<ConnectionId>,
+    pub(crate) deferred: Vec<ConnectionId>,
     events: Vec<StoreEvent>,
-    stopping: bool,
+    pub(crate) stopping: bool,
     /// The store has stopped; by then the core does too, whatever other cores still owe.
     stop_by_ns: Option<u64>,
 }
@@ -222,6 +225,7 @@ impl Shard {
                 core: parts.core.0,
                 ..CoreCounters::default()
             },
+            meters: Meters::default(),
             counters_gathered: Vec::new(),
             moving: Vec::new(),
             unacknowledged_bytes: 0,
@@ -402,6 +406,7 @@ impl Shard {
             }
             let travelling = Travelling {
                 session: connection.session,
+                software: connection.client.software,
             };
             self.counters.connections -= 1;
             tracing::debug!(from = self.core.0, to = target.0, "connection moves");
@@ -414,6 +419,15 @@ impl Shard {
     fn must_defer(&self, frame: &[u8]) -> bool {
         self.unacknowledged_bytes > self.unacknowledged_bytes_max
             && frame.starts_with(&(ApiKey::Produce as i16).to_be_bytes())
+    }
+
+    fn note_deferral(&mut self, id: ConnectionId) {
+        if let Some(connection) = self.connections.get_mut(&id)
+            && connection.client.deferred_ns.is_none()
+        {
+            connection.client.deferred_ns = Some(self.meters.now_ns);
+            self.meters.deferrals += 1;
+        }
     }
 
     fn resume_deferred(&mut self, out: &mut Outbox<Message>) {
@@ -477,7 +491,14 @@ impl Shard {
                 self.change_for(now, Origin { core: from, ticket }, change, out);
             }
             Message::ChangeDone { ticket, outcome } => self.change_done(now, ticket, outcome, out),
-            Message::Produce { ticket, parts } => self.produce_for(now, from, ticket, &parts, out),
+            Message::Produce {
+                ticket,
+                arrived_ns,
+                parts,
+            } => {
+                self.meters.arrived_ns = arrived_ns;
+                self.produce_for(now, from, ticket, &parts, out);
+            }
             Message::ProduceDone { ticket, results } => self.produce_done(ticket, results, out),
             Message::FetchRead {
                 ticket,
@@ -506,6 +527,7 @@ impl Shard {
                 out.mail(from, Message::CountersTell(counters));
             }
             Message::CountersTell(counters) => self.gather_counters(counters),
+            Message::Ops(_) => unreachable!("questions of the operations thread come from outside"),
             Message::Adopt(_) => {
                 unreachable!("travelling state arrives with its connection, not by itself")
             }
@@ -532,8 +554,9 @@ impl Service for Shard {
         _out: &mut Outbox<Message>,
     ) {
         tracing::debug!(core = self.core.0, peer = %info.peer, "connection accepted");
-        self.connections
-            .insert(connection, Connection::new(info.peer.ip()));
+        let mut state = Connection::new(info.peer.ip());
+        state.client.info = Some(*info);
+        self.connections.insert(connection, state);
         self.counters.connections += 1;
     }
 
@@ -544,6 +567,7 @@ impl Service for Shard {
         frame: &Frame<'_>,
         out: &mut Outbox<Message>,
     ) -> FrameVerdict {
+        self.meters.input(now);
         if self.stopping {
             // Answers under way still leave; then the sockets are shut.
             return FrameVerdict::Pause;
@@ -551,6 +575,7 @@ impl Service for Shard {
         if self.must_defer(frame.bytes()) {
             self.counters.produces_deferred += 1;
             self.deferred.push(connection);
+            self.note_deferral(connection);
             return FrameVerdict::Defer;
         }
         if let Err(reason) = self.admit(now, connection, frame, out) {
@@ -570,19 +595,28 @@ impl Service for Shard {
         }
     }
 
-    fn on_drained(&mut self, _now: Now, connection: ConnectionId, _out: &mut Outbox<Message>) {
+    fn on_drained(&mut self, now: Now, connection: ConnectionId, _out: &mut Outbox<Message>) {
         if let Some(state) = self.connections.get_mut(&connection) {
             state.unsent = false;
+            if let Some(answered_ns) = state.client.answered_ns.take() {
+                let took_ns = now.monotonic_ns.saturating_sub(answered_ns);
+                self.meters.produce_reply.record(took_ns);
+            }
+            if let Some(answered_ns) = state.client.fetch_answered_ns.take() {
+                let took_ns = now.monotonic_ns.saturating_sub(answered_ns);
+                self.meters.fetch_reply.record(took_ns);
+            }
         }
     }
 
     fn on_closed(
         &mut self,
-        _now: Now,
+        now: Now,
         connection: ConnectionId,
         reason: &CloseReason,
         out: &mut Outbox<Message>,
     ) {
+        self.meters.input(now);
         tracing::debug!(core = self.core.0, %reason, "connection closed");
         let Some(state) = self.connections.remove(&connection) else {
             return;
@@ -607,28 +641,49 @@ impl Service for Shard {
         message: Message,
         _out: &mut Outbox<Message>,
     ) {
-        let state = match message {
+        let mut state = match message {
             Message::Adopt(travelling) => Connection::arrived(info.peer.ip(), travelling),
             other => unreachable!("a connection arrived with {other:?}"),
         };
         if state.session.is_some() {
             self.counters.fetch_sessions += 1;
         }
+        state.client.info = Some(*info);
         self.connections.insert(connection, state);
         self.counters.connections += 1;
     }
 
     fn on_disk(&mut self, now: Now, completion: DiskCompletion, out: &mut Outbox<Message>) {
+        self.meters.input(now);
         self.store
             .complete(now, completion, out.disk(), &mut self.events);
+        let barrier = &mut self.meters.barrier;
+        self.store
+            .take_group_times(|took_ns| barrier.record(took_ns));
         self.handle_events(now, out);
     }
 
     fn on_message(&mut self, now: Now, from: CoreId, message: Message, out: &mut Outbox<Message>) {
+        self.meters.input(now);
         self.dispatch_message(now, from, message, out);
     }
 
+    fn on_outside(
+        &mut self,
+        now: Now,
+        gauges: &CoreGauges,
+        message: Message,
+        _out: &mut Outbox<Message>,
+    ) {
+        self.meters.input(now);
+        match message {
+            Message::Ops(asked) => self.answer_ops(gauges, asked),
+            other => unreachable!("only questions come from outside, not {other:?}"),
+        }
+    }
+
     fn on_timer(&mut self, now: Now, out: &mut Outbox<Message>) {
+        self.meters.input(now);
         self.store.tick(now, out.disk(), &mut self.events);
         self.handle_events(now, out);
         self.expire_fetches(now, out);
@@ -651,6 +706,7 @@ impl Service for Shard {
     }
 
     fn end_turn(&mut self, now: Now, out: &mut Outbox<Message>) {
+        self.meters.end_turn(now);
         self.run_woken_fetches(now, out);
         self.send_query_answers(out);
         self.send_group_answers(out);
@@ -663,6 +719,7 @@ impl Service for Shard {
     }
 
     fn on_shutdown(&mut self, now: Now, out: &mut Outbox<Message>) {
+        self.meters.input(now);
         self.stopping = true;
         while let Some(Reverse((_, key))) = self.fetch_deadlines.pop() {
             self.hurry_fetch(now, key, out);

@@ -172,6 +172,11 @@ impl TestNode {
         testing::with_frame(frame, |frame| shard.on_frame(self.now, id, frame, out))
     }
 
+    /// The shard of a core.
+    pub fn shard(&mut self, core: usize) -> &mut Shard {
+        &mut self.cores[core].shard
+    }
+
     /// The log of a partition, on the core that owns it.
     pub fn log_of(&self, topic: &str, partition: i32) -> (usize, LogId) {
         for (at, core) in self.cores.iter().enumerate() {

@@ -99,6 +99,12 @@ impl Coordinator {
         }
     }
 
+    /// The bounds and delays in force.
+    #[must_use]
+    pub fn config(&self) -> &GroupConfig {
+        &self.config
+    }
+
     /// New bounds and delays, from the dynamic configuration.
     pub fn set_config(&mut self, config: GroupConfig) {
         self.config = config;

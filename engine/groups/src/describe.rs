@@ -1,6 +1,7 @@
 //! What administrators and metrics are shown.
 
 use std::collections::BTreeMap;
+use std::ops::Bound;
 
 use highwater_base::ErrorCode;
 
@@ -8,6 +9,7 @@ use crate::answer::{DescribedGroup, GroupAnswer, ListedGroup};
 use crate::coordinator::Coordinator;
 use crate::group::{Group, GroupState};
 use crate::partition::Phase;
+use crate::partitioning::offsets_partition;
 use crate::turn::GroupCounters;
 
 /// ListGroups' name for groups of the protocol served here.
@@ -35,6 +37,64 @@ pub struct CommittedEntry<'a> {
     pub offset: i64,
 }
 
+/// One member in short.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MemberSummary<'a> {
+    pub member: &'a str,
+    pub instance: Option<&'a str>,
+    pub client_id: &'a str,
+    pub client_host: &'a str,
+}
+
+/// A group to look at.
+#[derive(Clone, Copy, Debug)]
+pub struct GroupView<'a> {
+    /// The partition of `__consumer_offsets` it belongs to.
+    pub partition: u32,
+    group: &'a Group,
+}
+
+impl<'a> GroupView<'a> {
+    /// The group in short.
+    #[must_use]
+    pub fn summary(&self) -> GroupSummary<'a> {
+        let group = self.group;
+        GroupSummary {
+            group: &group.id,
+            state: group.state,
+            protocol_type: group.protocol_type.as_deref().unwrap_or_default(),
+            members: group.members.len(),
+            generation: group.generation,
+            offsets: group.offsets.values().map(BTreeMap::len).sum(),
+        }
+    }
+
+    /// Its members by id.
+    pub fn members(&self) -> impl Iterator<Item = MemberSummary<'a>> + use<'a> {
+        self.group.members.iter().map(|(id, member)| MemberSummary {
+            member: id,
+            instance: member.instance.as_deref(),
+            client_id: &member.client_id,
+            client_host: &member.client_host,
+        })
+    }
+
+    /// Its committed offsets that readers may see.
+    pub fn offsets(&self) -> impl Iterator<Item = CommittedEntry<'a>> + use<'a> {
+        let group = self.group;
+        let topics = group.offsets.iter();
+        let slots = topics.flat_map(|(topic, slots)| slots.iter().map(move |slot| (topic, slot)));
+        slots.filter_map(move |(topic, (partition, slot))| {
+            slot.durable().map(|stored| CommittedEntry {
+                group: &group.id,
+                topic,
+                partition: *partition,
+                offset: stored.offset,
+            })
+        })
+    }
+}
+
 fn passes(filter: &[String], value: &str) -> bool {
     filter.is_empty()
         || filter
@@ -44,10 +104,58 @@ fn passes(filter: &[String], value: &str) -> bool {
 
 impl Coordinator {
     fn known_groups(&self) -> impl Iterator<Item = &Group> {
+        self.groups_after(None).map(|view| view.group)
+    }
+
+    /// The groups behind a place, in the order of their partitions and ids: a walk through all of
+    /// them can be interrupted and go on later.
+    pub fn groups_after<'a>(
+        &'a self,
+        place: Option<(u32, &'a str)>,
+    ) -> impl Iterator<Item = GroupView<'a>> {
+        let (first, behind) = match place {
+            None => (0, None),
+            Some((partition, group)) => {
+                (partition, self.partitions.get(&partition).zip(Some(group)))
+            }
+        };
+        let rest = behind.into_iter().flat_map(|(here, id)| {
+            let bounds = (Bound::Excluded(id), Bound::Unbounded);
+            let groups = here.groups.range::<str, _>(bounds);
+            groups.map(move |(_, group)| (here, group))
+        });
+        let from = match place {
+            None => Bound::Included(first),
+            Some(_) => Bound::Excluded(first),
+        };
+        let others = self.partitions.range((from, Bound::Unbounded));
+        let others =
+            others.flat_map(|(_, here)| here.groups.values().map(move |group| (here, group)));
+        rest.chain(others)
+            .filter(|(here, group)| here.phase == Phase::Active && !group.is_unknown())
+            .map(|(here, group)| GroupView {
+                partition: here.index,
+                group,
+            })
+    }
+
+    /// One group, if it is known here.
+    #[must_use]
+    pub fn group_named(&self, id: &str) -> Option<GroupView<'_>> {
+        let index = offsets_partition(id, self.config.offsets_partitions);
+        let here = self.partitions.get(&index)?;
+        let group = here.groups.get(id).filter(|group| !group.is_unknown())?;
+        (here.phase == Phase::Active).then_some(GroupView {
+            partition: index,
+            group,
+        })
+    }
+
+    /// Groups in memory, against `groups_max`.
+    #[must_use]
+    pub fn group_count(&self) -> usize {
         let partitions = self.partitions.values();
-        let active = partitions.filter(|here| here.phase == Phase::Active);
-        let groups = active.flat_map(|here| here.groups.values());
-        groups.filter(|group| !group.is_unknown())
+        partitions.map(|here| here.groups.len()).sum()
     }
 
     pub(crate) fn list(
@@ -103,30 +211,12 @@ impl Coordinator {
 
     /// All groups that are served.
     pub fn groups(&self) -> impl Iterator<Item = GroupSummary<'_>> {
-        self.known_groups().map(|group| GroupSummary {
-            group: &group.id,
-            state: group.state,
-            protocol_type: group.protocol_type.as_deref().unwrap_or_default(),
-            members: group.members.len(),
-            generation: group.generation,
-            offsets: group.offsets.values().map(BTreeMap::len).sum(),
-        })
+        self.groups_after(None).map(|view| view.summary())
     }
 
     /// All committed offsets that readers may see.
     pub fn committed_offsets(&self) -> impl Iterator<Item = CommittedEntry<'_>> {
-        self.known_groups().flat_map(|group| {
-            let topics = group.offsets.iter();
-            let slots = topics.flat_map(|(topic, slots)| slots.iter().map(move |s| (topic, s)));
-            slots.filter_map(move |(topic, (partition, slot))| {
-                slot.durable().map(|stored| CommittedEntry {
-                    group: &group.id,
-                    topic,
-                    partition: *partition,
-                    offset: stored.offset,
-                })
-            })
-        })
+        self.groups_after(None).flat_map(|view| view.offsets())
     }
 
     /// How many groups are in each state.

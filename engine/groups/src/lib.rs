@@ -37,7 +37,7 @@ pub use answer::{
     JoinedMember, LeftMember, ListedGroup, PartitionResults, SyncAnswer,
 };
 pub use coordinator::{Coordinator, GroupConfig, Outbox, Output, Ticket, WriteId};
-pub use describe::{CommittedEntry, GroupSummary};
+pub use describe::{CommittedEntry, GroupSummary, GroupView, MemberSummary};
 pub use group::GroupState;
 pub use log_records::decode_key as decode_log_key;
 pub use log_records::{Key as LogKey, StoredGroup, StoredMember, StoredOffset};

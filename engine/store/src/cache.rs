@@ -52,6 +52,16 @@ impl Store {
         }
     }
 
+    /// Bytes of buffers that readers were given and have not returned, and their bound.
+    #[must_use]
+    pub fn lent_bytes(&self) -> (usize, usize) {
+        (self.lent.bytes, self.lent_bytes_max())
+    }
+
+    fn lent_bytes_max(&self) -> usize {
+        self.config.tail_cache_bytes / LENT_SHARES
+    }
+
     /// Whether the buffer that holds `offset` may be given to a reader. It counts as lent then.
     pub(crate) fn lend(&mut self, log: LogId, offset: Offset) -> bool {
         let Some(tail) = self.log_mut(log).tail.find_mut(offset) else {
@@ -61,7 +71,7 @@ impl Store {
             return true;
         }
         let (serial, capacity) = (tail.serial, tail.buffer.capacity());
-        let bound = self.config.tail_cache_bytes / LENT_SHARES;
+        let bound = self.lent_bytes_max();
         if self.lent.bytes + capacity > bound && !std::mem::replace(&mut self.lent.swept, true) {
             self.sweep_lent();
         }

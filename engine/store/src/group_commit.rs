@@ -28,6 +28,8 @@ const INDIVIDUALLY_DURABLE_MAX: usize = 2;
 const CREATES_IN_FLIGHT_MAX: usize = 64;
 /// `group` byte of a token whose request is a `Create`.
 const CREATE_GROUP: u64 = 0xff;
+/// Times of ended groups that are kept until the host takes them; more are not kept.
+const TIMES_KEPT_MAX: usize = 64;
 
 #[derive(Debug, PartialEq, Eq)]
 enum GroupState {
@@ -40,6 +42,8 @@ enum GroupState {
 struct Group {
     state: GroupState,
     writes_in_flight: u32,
+    /// When its writes were issued.
+    issued_ns: u64,
     /// Logs whose plain writes wait for the barrier, and up to where.
     waiting: Vec<(LogId, DurableEnd)>,
 }
@@ -61,6 +65,8 @@ pub(crate) struct GroupCommit {
     pub confirm_due_at_ns: Option<u64>,
     /// The plain ledger write under way.
     plain_flush: Option<LedgerFlush>,
+    /// How long the groups took that ended since the host last asked.
+    times_ns: Vec<u64>,
 }
 
 /// What a dirty log can do now.
@@ -77,6 +83,7 @@ impl GroupCommit {
         let group = || Group {
             state: GroupState::Free,
             writes_in_flight: 0,
+            issued_ns: 0,
             waiting: Vec::new(),
         };
         GroupCommit {
@@ -88,6 +95,7 @@ impl GroupCommit {
             ledger_due_at_ns: None,
             confirm_due_at_ns: None,
             plain_flush: None,
+            times_ns: Vec::with_capacity(TIMES_KEPT_MAX),
         }
     }
 
@@ -98,6 +106,16 @@ impl GroupCommit {
     pub fn retain_waiting(&mut self, keeps: impl Fn(&LogId) -> bool) {
         for group in &mut self.groups {
             group.waiting.retain(|(log, _)| keeps(log));
+        }
+    }
+
+    /// A group's writes are durable: the next one may have its place.
+    fn end_group(&mut self, group: usize, now: Now) {
+        let group = &mut self.groups[group];
+        group.state = GroupState::Free;
+        if self.times_ns.len() < TIMES_KEPT_MAX {
+            let took_ns = now.monotonic_ns.saturating_sub(group.issued_ns);
+            self.times_ns.push(took_ns);
         }
     }
 
@@ -167,7 +185,8 @@ impl Store {
         dirty.truncate(kept);
         if let (Some(group), false) = (group, dirty.is_empty()) {
             let individually = dirty.len() <= INDIVIDUALLY_DURABLE_MAX;
-            self.group_commit.groups[group].state = GroupState::Writing;
+            let entry = &mut self.group_commit.groups[group];
+            (entry.state, entry.issued_ns) = (GroupState::Writing, now.monotonic_ns);
             for &log in &dirty {
                 self.log_mut(log).is_dirty = false;
                 self.issue_write(now, log, group, individually, disk);
@@ -175,6 +194,21 @@ impl Store {
         }
         dirty.clear();
         self.group_commit.spare = dirty;
+    }
+
+    /// Tells how long each group of writes took that ended since the last call, from its writes to
+    /// their durability.
+    pub fn take_group_times(&mut self, mut told: impl FnMut(u64)) {
+        self.group_commit.times_ns.drain(..).for_each(&mut told);
+    }
+
+    /// Groups of writes under way.
+    #[must_use]
+    pub fn groups_in_flight(&self) -> usize {
+        let groups = self.group_commit.groups.iter();
+        groups
+            .filter(|group| group.state != GroupState::Free)
+            .count()
     }
 
     fn readiness(&self, log: LogId) -> Readiness {
@@ -383,19 +417,25 @@ impl Store {
     }
 
     /// Counts down the group a write belonged to; the last one asks for the barrier.
-    pub(crate) fn group_write_done(&mut self, completed: DiskToken, disk: &mut Vec<DiskRequest>) {
+    pub(crate) fn group_write_done(
+        &mut self,
+        now: Now,
+        completed: DiskToken,
+        disk: &mut Vec<DiskRequest>,
+    ) {
         let group = completed.0 >> 32 & 0xff;
         if group == CREATE_GROUP {
             self.group_commit.creates_in_flight -= 1;
             return;
         }
-        let group = &mut self.group_commit.groups[group as usize];
+        let index = group as usize;
+        let group = &mut self.group_commit.groups[index];
         group.writes_in_flight -= 1;
         if group.writes_in_flight > 0 {
             return;
         }
         if group.waiting.is_empty() {
-            group.state = GroupState::Free;
+            self.group_commit.end_group(index, now);
         } else if !self.failed {
             let flush = self.ledger.flush(true, disk);
             group.state = GroupState::Flushing(flush);
@@ -429,8 +469,8 @@ impl Store {
             if awaited.0 > flush.0 {
                 continue;
             }
-            entry.state = GroupState::Free;
             let mut waiting = std::mem::take(&mut entry.waiting);
+            self.group_commit.end_group(group, now);
             for (log, end) in waiting.drain(..) {
                 if self.live_log(log).is_some() {
                     self.advance(now, log, end, disk, events);

@@ -443,6 +443,12 @@ impl Store {
         self.files.get(&file)
     }
 
+    /// Memory of the buffers: append windows, tail cache, lookups.
+    #[must_use]
+    pub fn buffer_bytes(&self) -> usize {
+        self.pool.bytes_allocated()
+    }
+
     /// Memory of one log, buffers aside.
     #[must_use]
     pub fn memory_bytes(&self, log: LogId) -> usize {
@@ -505,7 +511,7 @@ impl Store {
         match kind {
             token_kind::ZERO => self.zero_done(log, completion.result),
             token_kind::BACKGROUND | token_kind::REMOVE => self.background_in_flight -= 1,
-            token_kind::WRITE => self.group_write_done(completion.token, disk),
+            token_kind::WRITE => self.group_write_done(now, completion.token, disk),
             _ => {}
         }
         self.drain_background(disk);

@@ -46,6 +46,11 @@ impl DurableWrites {
         }
     }
 
+    /// How many are in flight.
+    pub fn in_flight(&self) -> usize {
+        self.in_flight.get()
+    }
+
     /// Whether any is in flight.
     pub fn any(&self) -> bool {
         self.in_flight.get() > 0

@@ -96,6 +96,11 @@ impl FileTable {
         }
     }
 
+    /// Descriptors that are open.
+    pub fn open_count(&self) -> usize {
+        self.open
+    }
+
     /// The path of a request, below the data directory.
     pub fn full_path(&self, path: &str) -> PathBuf {
         self.root.join(path)

@@ -22,14 +22,17 @@ mod disk;
 mod durable_writes;
 mod file_table;
 mod file_turns;
+mod gauges;
 mod idle;
 mod large_frames;
 mod listener;
 mod lock;
 mod mailbox;
 mod outbox;
+mod outside;
 mod parking;
 mod probe;
+mod process;
 mod reader;
 mod receive_budget;
 mod receive_buffer;
@@ -49,12 +52,15 @@ pub use clock::{now, random_bytes};
 pub use config::{Deal, DirectIo, Idle, Listener, ReactorConfig};
 pub use counters::{ReactorCounters, thread_counters};
 pub use descriptors::DescriptorBudget;
+pub use gauges::CoreGauges;
 pub use lock::{DirLock, LockError, lock_data_dir, lock_for_inspection};
 pub use outbox::{Outbox, SendPiece};
+pub use outside::{OUTSIDE_MESSAGES_MAX, OutsideFull, OutsidePost};
 pub use probe::{
     DIRECT_IO_PROBE_PREFIX, DiskProbe, IoUringUnavailable, ProbeError, WriteCache, check_io_uring,
     probe_disk,
 };
+pub use process::{ProcessUse, process_use};
 pub use runtime::{ReactorError, hold_signals, run};
 pub use service::{
     CloseReason, ConnectionId, ConnectionInfo, Frame, FrameVerdict, Service, UserSignal,

@@ -17,6 +17,7 @@ use highwater_base::CoreId;
 use highwater_base::disk::DiskCompletion;
 use highwater_base::limits::MAILBOX_MESSAGES_MAX;
 
+use crate::outside::OutsideMail;
 use crate::service::ConnectionInfo;
 
 /// Messages that wait on the sender's side when a ring is full; beyond it the process ends, because
@@ -67,7 +68,7 @@ pub(crate) enum Envelope<M> {
 pub(crate) struct Doorbell {
     eventfd: OwnedFd,
     waiting: AtomicBool,
-    /// Bits of `CONTROL_*` set by the main thread.
+    /// Bits of `CONTROL_*` set by threads that are no cores.
     control: AtomicU8,
     /// Disk operations ended by the helper thread.
     completions: std::sync::Mutex<Vec<DiskCompletion>>,
@@ -75,6 +76,8 @@ pub(crate) struct Doorbell {
 
 pub(crate) const CONTROL_SHUTDOWN: u8 = 1;
 pub(crate) const CONTROL_COUNTERS: u8 = 2;
+/// There is mail from a thread that is no core.
+pub(crate) const CONTROL_OUTSIDE: u8 = 4;
 
 impl Doorbell {
     pub fn new() -> io::Result<Doorbell> {
@@ -214,7 +217,13 @@ impl<T> Ring<T> {
     }
 
     fn is_empty(&self) -> bool {
-        self.head.load(Ordering::Relaxed) == self.tail.load(Ordering::Acquire)
+        self.len() == 0
+    }
+
+    /// Values in it, as the receiver sees it.
+    fn len(&self) -> usize {
+        let head = self.head.load(Ordering::Relaxed);
+        self.tail.load(Ordering::Acquire).wrapping_sub(head)
     }
 }
 
@@ -251,6 +260,12 @@ impl<T> Post<T> {
             "core {} has not read its mailbox for {OVERFLOW_MESSAGES_MAX} messages",
             to.0
         );
+    }
+
+    /// Messages that did not fit their rings yet.
+    pub fn overflow(&self) -> usize {
+        let waiting = self.outgoing.iter().map(|outgoing| outgoing.overflow.len());
+        waiting.sum()
     }
 
     /// Rings the bells of cores that were sent something. False when a ring is still full.
@@ -298,6 +313,17 @@ impl<T> Inbox<T> {
     pub fn is_empty(&self) -> bool {
         self.incoming.iter().all(|ring| ring.is_empty())
     }
+
+    /// Messages that wait.
+    pub fn waiting(&self) -> usize {
+        self.incoming.iter().map(|ring| ring.len()).sum()
+    }
+}
+
+/// The receiving end of one core, and what comes from outside.
+pub(crate) struct Letterbox<T, M> {
+    pub inbox: Inbox<T>,
+    pub outside: Arc<OutsideMail<M>>,
 }
 
 /// The mailboxes of `cores` cores: per core its sending and receiving ends.

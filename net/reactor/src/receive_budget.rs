@@ -64,6 +64,11 @@ impl ReceiveBudget {
         }
     }
 
+    /// What is lent now.
+    pub fn taken(&self) -> usize {
+        self.taken.get()
+    }
+
     /// Whether a buffer that is not needed now has to be given back.
     pub fn is_scarce(&self) -> bool {
         self.taken.get() > self.bytes_max / KEPT_SHARES

@@ -17,17 +17,19 @@ use crate::config::{Deal, ReactorConfig};
 use crate::core_loop::Core;
 use crate::listener::Bound;
 use crate::mailbox::{
-    CONTROL_COUNTERS, CONTROL_SHUTDOWN, Doorbell, Envelope, Inbox, Post, mailboxes,
+    CONTROL_COUNTERS, CONTROL_OUTSIDE, CONTROL_SHUTDOWN, Doorbell, Envelope, Letterbox, Post,
+    mailboxes,
 };
+use crate::outside::{OutsideMail, OutsidePost};
 use crate::parking::Parking;
 use crate::service::{Service, UserSignal};
-use crate::{descriptors, disk, idle, large_frames, listener, signal, timer, turn};
+use crate::{descriptors, disk, gauges, idle, large_frames, listener, signal, timer, turn};
 
 /// Entries of a core's submission queue.
 const RING_ENTRIES: u32 = 4096;
 /// Mail taken before the turn ends and other tasks run: a core that is sent more than it can do
 /// must still get to answering.
-const ENVELOPES_IN_A_ROW_MAX: usize = 1024;
+pub(crate) const ENVELOPES_IN_A_ROW_MAX: usize = 1024;
 /// Connections that may wait to be accepted; the system cuts it to its own bound.
 const BACKLOG_CONNECTIONS: libc::c_int = 16_384;
 /// How long a stopping core waits for answers to leave.
@@ -65,7 +67,7 @@ struct Seed<M> {
     id: CoreId,
     config: ReactorConfig,
     post: Post<Envelope<M>>,
-    inbox: Inbox<Envelope<M>>,
+    letterbox: Letterbox<Envelope<M>, M>,
     blocking: BlockingHandle,
     connection_count: Arc<AtomicUsize>,
     made: Sender<Result<(), String>>,
@@ -77,14 +79,15 @@ struct Seed<M> {
 /// Runs until SIGTERM or SIGINT has been obeyed by every core.
 ///
 /// `make` builds each core's service on that core's thread; it may block. `ready` is called once
-/// every core runs and every listener accepts, with the bound addresses in listener order.
+/// every core runs and every listener accepts, with the bound addresses in listener order and a way
+/// to write to the cores from other threads.
 ///
 /// # Errors
 /// A service that could not be made, an address that is taken, a missing system resource.
 pub fn run<S: Service>(
     config: ReactorConfig,
     make: impl Fn(CoreId) -> Result<S, String> + Send + Sync + 'static,
-    ready: impl FnOnce(&[SocketAddr]) + Send,
+    ready: impl FnOnce(&[SocketAddr], OutsidePost<S::Message>) + Send,
 ) -> Result<(), ReactorError> {
     let config = descriptors::fit(config, descriptors::raise_limit());
     abort_on_panic();
@@ -96,6 +99,10 @@ pub fn run<S: Service>(
         .iter()
         .map(|(_, inbox)| Arc::clone(&inbox.doorbell))
         .collect();
+    let outside: Vec<Arc<OutsideMail<S::Message>>> =
+        (0..config.cores).map(|_| Arc::default()).collect();
+    let post = outside.iter().cloned().zip(doorbells.iter().cloned());
+    let outside_post = OutsidePost::new(post.collect());
     let connection_count = Arc::new(AtomicUsize::new(0));
     let make = Arc::new(make);
     let (made, made_results) = channel();
@@ -113,7 +120,10 @@ pub fn run<S: Service>(
             id: CoreId(index as u16),
             config: config.clone(),
             post,
-            inbox,
+            letterbox: Letterbox {
+                inbox,
+                outside: Arc::clone(&outside[index]),
+            },
             blocking,
             connection_count: Arc::clone(&connection_count),
             made: made.clone(),
@@ -143,7 +153,7 @@ pub fn run<S: Service>(
             .recv()
             .map_err(|_| ReactorError::CoreEnded(0))?;
     }
-    ready(&addresses);
+    ready(&addresses, outside_post);
     obey_signals(&signals, &ended, &doorbells, config.cores)?;
     for (index, thread) in threads.into_iter().enumerate() {
         thread.join().map_err(|_| ReactorError::CoreEnded(index))?;
@@ -245,7 +255,7 @@ async fn serve<S: Service>(seed: Seed<S::Message>, service: S, listeners: Vec<Bo
     for bound in listeners {
         monoio::spawn(listener::run(Rc::clone(&core), bound));
     }
-    monoio::spawn(read_mail(Rc::clone(&core), seed.inbox));
+    monoio::spawn(read_mail(Rc::clone(&core), seed.letterbox));
     let _ = seed.accepting.send(());
     core.stop.wait().await;
     linger(&core).await;
@@ -273,7 +283,11 @@ async fn linger<S: Service>(core: &Rc<Core<S>>) {
 }
 
 /// Takes mail, completions of the disk helper and the main thread's wishes.
-async fn read_mail<S: Service>(core: Rc<Core<S>>, inbox: Inbox<Envelope<S::Message>>) {
+async fn read_mail<S: Service>(
+    core: Rc<Core<S>>,
+    letterbox: Letterbox<Envelope<S::Message>, S::Message>,
+) {
+    let Letterbox { inbox, outside } = letterbox;
     let bell = inbox
         .doorbell
         .reader()
@@ -301,6 +315,12 @@ async fn read_mail<S: Service>(core: Rc<Core<S>>, inbox: Inbox<Envelope<S::Messa
             core.step(|service, now, out| {
                 service.on_signal(now, UserSignal::Counters, out);
             });
+        }
+        if control & CONTROL_OUTSIDE != 0 {
+            while let Some(message) = outside.take() {
+                let gauges = gauges::read(&core, &inbox);
+                core.step(|service, now, out| service.on_outside(now, &gauges, message, out));
+            }
         }
         if control & CONTROL_SHUTDOWN != 0 && !core.shutting_down.replace(true) {
             core.step(|service, now, out| service.on_shutdown(now, out));

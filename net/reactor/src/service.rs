@@ -8,6 +8,7 @@ use std::sync::Arc;
 use highwater_base::disk::DiskCompletion;
 use highwater_base::{CoreId, Now, SharedSlice};
 
+use crate::gauges::CoreGauges;
 use crate::outbox::Outbox;
 
 /// One connection; unique within its core while the process lives.
@@ -150,6 +151,16 @@ pub trait Service: Sized + 'static {
         &mut self,
         now: Now,
         from: CoreId,
+        message: Self::Message,
+        out: &mut Outbox<Self::Message>,
+    );
+
+    /// A thread that is no core says something, by [`crate::OutsidePost`]; with what the reactor knows
+    /// of the core at this moment.
+    fn on_outside(
+        &mut self,
+        now: Now,
+        gauges: &CoreGauges,
         message: Self::Message,
         out: &mut Outbox<Self::Message>,
     );

@@ -149,7 +149,7 @@ fn a_service_that_cannot_be_made_is_an_error() {
         }
     };
     // Signals stay blocked in the thread that called it, so it has one of its own.
-    let thread = support::aside(move || run(config, make, |_| panic!("not ready")));
+    let thread = support::aside(move || run(config, make, |_, _| panic!("not ready")));
     let result = thread.join().expect("no panic");
     assert!(matches!(result, Err(ReactorError::Service(words)) if words == "no room"));
 }

@@ -19,6 +19,7 @@ pub const EDGES: &[(&str, &[&str])] = &[
     ("highwater-store", &["highwater-base"]),
     ("highwater-wire", &["highwater-base"]),
     ("highwater-groups", &["highwater-base", "highwater-wire"]),
+    ("highwater-ops", &[]),
     ("highwater-reactor", &["highwater-base"]),
     ("highwater-client", &["highwater-base", "highwater-wire"]),
     (
@@ -31,6 +32,7 @@ pub const EDGES: &[(&str, &[&str])] = &[
             "highwater-base",
             "highwater-cli",
             "highwater-groups",
+            "highwater-ops",
             "highwater-reactor",
             "highwater-store",
             "highwater-wire",

@@ -63,6 +63,8 @@ pub struct NodeConfig {
     pub node_id: i32,
     pub data_dir: PathBuf,
     pub listen: String,
+    pub ops_listen: String,
+    pub metrics_topics_max: usize,
     pub advertised: String,
     pub advertise: Advertise,
     pub direct_cores_max: usize,
@@ -201,6 +203,7 @@ impl NodeConfig {
         self.check_groups()?;
         self.check_bounds()?;
         self.listen_address()?;
+        self.ops_address()?;
         self.topic_defaults()?;
         Ok(())
     }
@@ -327,6 +330,23 @@ impl NodeConfig {
             .ok()
             .and_then(|mut addresses| addresses.next())
             .ok_or_else(|| ConfigError(format!("listen is {text:?}; allowed is HOST:PORT")))
+    }
+
+    /// The address of `ops_listen`, resolved; `None` when there is to be no endpoint.
+    ///
+    /// # Errors
+    /// When it is neither "" nor HOST:PORT, or the host does not resolve.
+    pub fn ops_address(&self) -> Result<Option<SocketAddr>, ConfigError> {
+        let text = &self.ops_listen;
+        if text.is_empty() {
+            return Ok(None);
+        }
+        let resolved = text.to_socket_addrs().ok();
+        let address = resolved.and_then(|mut addresses| addresses.next());
+        let allowed = "HOST:PORT, or \"\" for no endpoint";
+        address
+            .map(Some)
+            .ok_or_else(|| ConfigError(format!("ops_listen is {text:?}; allowed is {allowed}")))
     }
 
     /// Host and port told to clients, given the port really bound.
@@ -477,6 +497,10 @@ mod tests {
             let error = error.expect_err("refused").to_string();
             assert!(error.contains("allowed is 1 to 16"), "{error}");
         }
+        let error = load(&[], &[set("ops_listen", "nowhere")]).expect_err("refused");
+        assert!(error.to_string().contains("ops_listen is \"nowhere\""));
+        let off = load(&[], &[set("ops_listen", "")]).expect("valid");
+        assert_eq!(off.ops_address().expect("valid"), None);
         for (key, value) in [
             ("receive_buffers_mb", "199"),
             ("frame_receive_timeout_ms", "999"),

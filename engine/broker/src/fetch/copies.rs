@@ -37,6 +37,12 @@ impl ForeignCopies {
         self.bytes.saturating_add(bytes) <= FOREIGN_COPY_BYTES_MAX
     }
 
+    /// Bytes that may still be in use, as far as was looked.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
     /// A copy that may cross cores.
     pub fn copy(&mut self, bytes: &[u8]) -> SharedSlice {
         let len = bytes.len();

@@ -47,6 +47,8 @@ pub struct PartitionRead {
     pub pieces_start: usize,
     pub pieces_count: usize,
     pub bytes: usize,
+    /// Where the next read goes on.
+    pub next_offset: i64,
     /// The bound on bytes ended the read: there are more records than it returned.
     pub more: bool,
 }
@@ -64,6 +66,7 @@ impl PartitionRead {
             pieces_start: 0,
             pieces_count: 0,
             bytes: 0,
+            next_offset: -1,
             more: false,
         }
     }
@@ -111,6 +114,14 @@ pub struct PendingFetch {
     pub local: Vec<(u32, LogId)>,
     pub pieces: Vec<SendPiece>,
     pub state: FetchState,
+    pub arrived_ns: u64,
+    /// Since when it waits for records, and how long it did before.
+    pub parked_ns: Option<u64>,
+    pub waited_ns: u64,
+    /// How long it waited for a position to be looked up on disk.
+    pub located_ns: u64,
+    /// All partitions have been looked at once.
+    pub has_read: bool,
     /// Other cores whose answers this round still needs.
     pub outstanding: usize,
     /// Something moved while the round was reading.
@@ -145,6 +156,11 @@ impl PendingFetch {
             local: Vec::new(),
             pieces: Vec::new(),
             state: FetchState::Reading,
+            arrived_ns: 0,
+            parked_ns: None,
+            waited_ns: 0,
+            located_ns: 0,
+            has_read: false,
             outstanding: 0,
             dirty: false,
             last_round: false,

@@ -72,6 +72,7 @@ impl Shard {
         match outcome {
             Ok(outcome) => {
                 read.bytes = outcome.bytes;
+                read.next_offset = outcome.next_offset.0;
                 read.more = outcome.next_offset < outcome.high_watermark;
                 pieces.extend(found.drain(..).map(|piece| match piece {
                     ReadPiece::Memory(slice) => SendPiece::Memory(slice),
@@ -145,6 +146,13 @@ impl Shard {
         let mut reads = std::mem::take(&mut fetch.reads);
         let mut local = std::mem::take(&mut fetch.local);
         let (version, bytes_max) = (fetch.version, fetch.bytes_max);
+        if let Some(parked_ns) = fetch.parked_ns.take() {
+            let took_ns = now.monotonic_ns.saturating_sub(parked_ns);
+            match reads.iter().any(|read| read.locating) {
+                true => fetch.located_ns += took_ns,
+                false => fetch.waited_ns += took_ns,
+            }
+        }
         fetch.last_round |= now.reached(fetch.deadline_ns);
         fetch.dirty = false;
         pieces.clear();
@@ -262,6 +270,10 @@ impl Shard {
         let Some(fetch) = self.fetches.get_mut(key) else {
             return;
         };
+        if !std::mem::replace(&mut fetch.has_read, true) {
+            let took_ns = self.meters.since(fetch.arrived_ns);
+            self.meters.fetch_queue.record(took_ns);
+        }
         // Without partitions there is nothing to wait for: so a closing consumer says goodbye.
         let ends = fetch.last_round || fetch.targets.is_empty() || fetch.has_enough();
         if ends && !fetch.waits_for_position(now) {
@@ -274,6 +286,7 @@ impl Shard {
             return;
         }
         fetch.state = FetchState::Parked;
+        fetch.parked_ns = Some(now.monotonic_ns);
         // The next round reads them again; until then nobody's memory is held.
         fetch.pieces.clear();
         if !std::mem::replace(&mut fetch.has_deadline, true) {
@@ -306,8 +319,37 @@ impl Shard {
         {
             connection.fetches.remove(at);
         }
+        self.count_fetch(&fetch);
         self.answer_fetch(&mut fetch, out);
         self.recycle_fetch(fetch);
+    }
+
+    /// Counts what leaves, and the time it took.
+    fn count_fetch(&mut self, fetch: &PendingFetch) {
+        for (index, log) in &fetch.local {
+            let at = *index as usize;
+            let read = &fetch.reads[at];
+            if read.bytes > 0 {
+                let records = read.next_offset - fetch.targets[at].offset;
+                let meter = &mut self.partitions[log.0 as usize].meter;
+                meter.count_out(records, read.bytes);
+                self.meters.total.count_out(records, read.bytes);
+            }
+        }
+        let took_ns = self.meters.since(fetch.arrived_ns);
+        self.meters
+            .fetch
+            .record(took_ns.saturating_sub(fetch.waited_ns));
+        if let Some(connection) = self.connections.get_mut(&fetch.connection) {
+            let client = &mut connection.client;
+            client.fetch_answered_ns.get_or_insert(self.meters.now_ns);
+        }
+        if fetch.located_ns > 0 {
+            self.meters.fetch_disk.record(fetch.located_ns);
+        }
+        if fetch.waited_ns > 0 {
+            self.meters.fetch_wait.record(fetch.waited_ns);
+        }
     }
 
     /// Forgets a fetch whose connection is gone.
@@ -386,6 +428,7 @@ impl Shard {
         out: &mut Outbox<Message>,
     ) {
         let mut results = Vec::with_capacity(parts.len());
+        let mut reads = Vec::with_capacity(parts.len());
         let (mut total, mut counted) = (0usize, 0usize);
         let (mut urgent, mut locating) = (false, false);
         for part in parts {
@@ -396,14 +439,32 @@ impl Shard {
             urgent |= read.is_urgent();
             locating |= read.locating;
             results.push(result);
+            reads.push((read.next_offset, read.bytes));
         }
         self.counters.forwarded_bytes += total as u64;
         // Else the answer leaves after this round, whatever the other cores have.
         let waits = counted < watch_below || (locating && total == 0);
         if waits && !urgent {
             self.watch_for(core, ticket, parts);
+        } else {
+            self.count_foreign_reads(parts, &reads);
         }
         out.mail(core, Message::FetchData { ticket, results });
+    }
+
+    /// What was read for another core leaves with its answer. With fewer bytes than it wants it reads
+    /// again, and that is not counted.
+    fn count_foreign_reads(&mut self, parts: &[FetchPart], reads: &[(i64, usize)]) {
+        for (part, (next_offset, bytes)) in parts.iter().zip(reads) {
+            let entry = self.table.by_id(part.topic_id);
+            let owner = entry.and_then(|entry| entry.owner(part.partition, self.cores));
+            if let (Some(Owner::Here(log)), true) = (owner, *bytes > 0) {
+                let meter = &mut self.partitions[log.0 as usize].meter;
+                let records = next_offset - part.offset;
+                meter.count_out(records, *bytes);
+                self.meters.total.count_out(records, *bytes);
+            }
+        }
     }
 
     fn read_for(
@@ -510,6 +571,8 @@ impl Shard {
                 pieces_start: fetch.pieces.len(),
                 pieces_count: result.pieces.len(),
                 bytes: 0,
+                // Its owner has counted the read.
+                next_offset: -1,
                 more: result.more,
             };
             if result.locating && !fetch.watching.contains(&from) {

@@ -127,6 +127,12 @@ impl FetchSession {
         self.id
     }
 
+    /// How many partitions it holds.
+    #[must_use]
+    pub fn partition_count(&self) -> usize {
+        self.partitions.len()
+    }
+
     /// Accepts the next request of the session.
     ///
     /// # Errors

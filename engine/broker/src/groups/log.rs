@@ -97,6 +97,10 @@ impl Shard {
                 }
             }
         })?;
+        let records = appended.next_offset.0 - appended.base_offset.0;
+        let meter = &mut self.partitions[place.log.0 as usize].meter;
+        meter.count_in(records, batch.len());
+        self.meters.total.count_in(records, batch.len());
         place.writes.push_back(Write {
             id: write,
             base_offset: appended.base_offset,

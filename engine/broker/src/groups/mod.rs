@@ -115,6 +115,18 @@ impl GroupHost {
         }
     }
 
+    /// What decides about the groups, to look at.
+    #[must_use]
+    pub fn coordinator(&self) -> &Coordinator {
+        &self.coordinator
+    }
+
+    /// Questions the coordinator has not answered.
+    #[must_use]
+    pub fn requests_waiting(&self) -> usize {
+        self.pending.len()
+    }
+
     /// When [`Shard::tick_groups`] is wanted next.
     #[must_use]
     pub fn next_deadline_ns(&self) -> Option<u64> {

@@ -194,6 +194,9 @@ impl Shard {
         fetch.correlation_id = request.correlation_id;
         fetch.state = FetchState::Reading;
         fetch.watch = NO_WATCH;
+        fetch.arrived_ns = self.meters.arrived_ns;
+        (fetch.parked_ns, fetch.waited_ns, fetch.located_ns) = (None, 0, 0);
+        fetch.has_read = false;
         (fetch.dirty, fetch.last_round, fetch.has_deadline) = (false, false, false);
         fetch
     }

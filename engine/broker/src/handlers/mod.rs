@@ -58,7 +58,7 @@ pub struct Request {
 /// Entries (topics, partitions assigned, brokers, configuration keys) in one request for a change
 /// of the metadata. Each is held several times over until the change is through, so that a frame
 /// full of them would take gigabytes.
-const CHANGE_ENTRIES_MAX: usize = 500_000;
+pub(crate) const CHANGE_ENTRIES_MAX: usize = 500_000;
 
 /// Bounds the entries of a request for a change. No client comes near the bound; beyond it even an
 /// answer with a row for each would be too much.

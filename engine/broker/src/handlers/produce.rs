@@ -76,6 +76,7 @@ impl Shard {
                 core,
                 Message::Produce {
                     ticket: key.to_ticket(),
+                    arrived_ns: self.meters.arrived_ns,
                     parts,
                 },
             );
@@ -185,6 +186,11 @@ impl Shard {
             }
             self.complete(connection, sequence, Answer::Silence, out);
             return;
+        }
+        let took_ns = self.meters.since(pending.arrived_ns);
+        self.meters.produce.record(took_ns);
+        if let Some(state) = self.connections.get_mut(&connection) {
+            state.client.answered_ns.get_or_insert(self.meters.now_ns);
         }
         let mut bytes = out.take_bytes();
         let encoder = ProduceResponseEncoder::new(version);

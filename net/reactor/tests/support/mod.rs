@@ -19,8 +19,9 @@ use std::time::Duration;
 use highwater_base::disk::{DiskCompletion, DiskOperation, DiskRequest, DiskToken};
 use highwater_base::{CoreId, Now};
 use highwater_reactor::{
-    CloseReason, ConnectionId, ConnectionInfo, Deal, DirectIo, Frame, FrameVerdict, Listener,
-    Outbox, ReactorConfig, ReactorError, SendPiece, Service, UserSignal, probe_disk, run,
+    CloseReason, ConnectionId, ConnectionInfo, CoreGauges, Deal, DirectIo, Frame, FrameVerdict,
+    Listener, Outbox, OutsidePost, ReactorConfig, ReactorError, SendPiece, Service, UserSignal,
+    probe_disk, run,
 };
 
 /// Long enough for any machine; only a lost event takes it.
@@ -60,6 +61,13 @@ pub trait Script: Sized + 'static {
     fn message(
         &mut self,
         _from: CoreId,
+        _message: Self::Message,
+        _out: &mut Outbox<Self::Message>,
+    ) {
+    }
+    fn outside(
+        &mut self,
+        _gauges: &CoreGauges,
         _message: Self::Message,
         _out: &mut Outbox<Self::Message>,
     ) {
@@ -135,6 +143,16 @@ impl<T: Script> Service for Scripted<T> {
         self.0.message(from, message, out);
     }
 
+    fn on_outside(
+        &mut self,
+        _now: Now,
+        gauges: &CoreGauges,
+        message: T::Message,
+        out: &mut Outbox<T::Message>,
+    ) {
+        self.0.outside(gauges, message, out);
+    }
+
     fn on_timer(&mut self, _now: Now, out: &mut Outbox<T::Message>) {
         self.0.timer(out);
     }
@@ -175,6 +193,15 @@ impl Node {
         change: impl FnOnce(&mut ReactorConfig),
         make: impl Fn(CoreId) -> T + Send + Sync + 'static,
     ) -> Node {
+        Node::start_with_post(cores, change, make).0
+    }
+
+    /// The same, with a way to write to the cores from outside.
+    pub fn start_with_post<T: Script>(
+        cores: usize,
+        change: impl FnOnce(&mut ReactorConfig),
+        make: impl Fn(CoreId) -> T + Send + Sync + 'static,
+    ) -> (Node, OutsidePost<T::Message>) {
         let directory = fresh_directory();
         let probe = probe_disk(&directory).expect("the directory can be examined");
         let any_port: SocketAddr = "127.0.0.1:0".parse().expect("an address");
@@ -200,15 +227,17 @@ impl Node {
         let (ready, addresses) = channel();
         let thread = aside(move || {
             let make = move |core| Ok(Scripted(make(core)));
-            run(config, make, move |addresses| {
-                let _ = ready.send(addresses.to_vec());
+            run(config, make, move |addresses, post| {
+                let _ = ready.send((addresses.to_vec(), post));
             })
         });
-        Node {
-            addresses: heard(&addresses),
+        let (addresses, post) = heard(&addresses);
+        let node = Node {
+            addresses,
             directory,
             thread: Some(thread),
-        }
+        };
+        (node, post)
     }
 
     /// A client of one core.
