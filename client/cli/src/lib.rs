@@ -56,7 +56,7 @@ pub enum ClientCommand {
     /// List, create, describe, grow and delete topics.
     #[command(subcommand, after_help = HELP_TOPIC)]
     Topic(topic::TopicCommand),
-    /// Show and change the configuration of topics; show that of brokers.
+    /// Show and change the configuration of topics and of running brokers.
     #[command(subcommand, after_help = HELP_CONFIG)]
     Config(config::ConfigCommand),
     /// Show who is in the cluster.

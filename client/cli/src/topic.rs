@@ -7,7 +7,7 @@ use clap::{Args, Subcommand};
 use highwater_base::ErrorCode;
 use highwater_client::calls::{
     ConfigResource, ConfigSource, CreatePartitions, CreateTopic, DeleteRecords, DeleteTopic,
-    DescribeConfigs, OffsetSpec, Target,
+    DescribeConfigs, DescribeLogDirs, OffsetSpec, PartitionOnDisk, Target,
 };
 use highwater_client::driver::Client;
 use highwater_client::metadata::TopicMetadata;
@@ -33,7 +33,8 @@ pub enum TopicCommand {
   highwater topic create orders --partitions 6
   highwater topic create clicks --partitions 12 --config retention.ms=86400000 --if-not-exists")]
     Create(CreateArguments),
-    /// Show partitions, leaders, offsets and overridden configuration of a topic.
+    /// Show a topic's partitions (leader, offsets, bytes and segments on disk) and what of its
+    /// configuration is not the built-in default.
     #[command(after_help = "Examples:
   highwater topic describe orders
   highwater topic describe orders --json | jq '.partitions[].high_water_mark'")]
@@ -270,6 +271,28 @@ fn confirmed(question: &str) -> Result<bool, CommandError> {
     Ok(matches!(answer.trim(), "y" | "Y" | "yes"))
 }
 
+/// What the leaders of a topic's partitions say these take on disk. A broker that does not tell, or
+/// may not, leaves its partitions out.
+async fn on_disk(client: &Client, topic: &TopicMetadata) -> BTreeMap<i32, PartitionOnDisk> {
+    let mut by_leader: BTreeMap<i32, Vec<i32>> = BTreeMap::new();
+    for partition in &topic.partitions {
+        if let Some(leader) = partition.leader {
+            by_leader.entry(leader).or_default().push(partition.index);
+        }
+    }
+    let mut found = BTreeMap::new();
+    for (leader, partitions) in by_leader {
+        let call = DescribeLogDirs {
+            topic: topic.name.clone(),
+            partitions,
+        };
+        if let Ok(told) = client.call(Target::Broker(leader), &call).await {
+            found.extend(told);
+        }
+    }
+    found
+}
+
 /// The offset of one partition, as a cell and as JSON.
 fn offset_text(offset: Option<&Result<Option<i64>, ClientError>>) -> (String, Option<i64>) {
     match offset {
@@ -278,6 +301,7 @@ fn offset_text(offset: Option<&Result<Option<i64>, ClientError>>) -> (String, Op
     }
 }
 
+/// The keys whose value is not the built-in default, whoever set them.
 async fn overrides(client: &Client, name: &str) -> Result<Vec<(String, String)>, ClientError> {
     let resource = ConfigResource::Topic(name.to_string());
     let entries = client
@@ -285,7 +309,7 @@ async fn overrides(client: &Client, name: &str) -> Result<Vec<(String, String)>,
         .await?;
     let set = entries
         .into_iter()
-        .filter(|entry| entry.source == ConfigSource::Topic);
+        .filter(|entry| entry.source != ConfigSource::Default);
     Ok(set
         .map(|entry| (entry.name, entry.value.unwrap_or_default()))
         .collect())
@@ -304,7 +328,8 @@ async fn describe(common: Common, name: String) -> Result<(), CommandError> {
     let starts = client.list_offsets(&name, OffsetSpec::Beginning).await?;
     let ends = client.list_offsets(&name, OffsetSpec::End).await?;
     let configs = overrides(&client, &name).await?;
-    let (table, rows, total) = partition_rows(&topic, &starts, &ends);
+    let on_disk = on_disk(&client, &topic).await;
+    let (table, rows, total) = partition_rows(&topic, &starts, &ends, &on_disk);
     let document = json!({
         "name": topic.name,
         "id": topic.id.to_string(),
@@ -329,7 +354,12 @@ async fn describe(common: Common, name: String) -> Result<(), CommandError> {
 }
 
 /// The partitions as a table and as JSON, and how many records they have together.
-fn partition_rows(topic: &TopicMetadata, starts: &Offsets, ends: &Offsets) -> (Table, Value, u64) {
+fn partition_rows(
+    topic: &TopicMetadata,
+    starts: &Offsets,
+    ends: &Offsets,
+    on_disk: &BTreeMap<i32, PartitionOnDisk>,
+) -> (Table, Value, u64) {
     let mut table = Table::new(&[
         ("PARTITION", Lean::Right),
         ("LEADER", Lean::Right),
@@ -339,6 +369,8 @@ fn partition_rows(topic: &TopicMetadata, starts: &Offsets, ends: &Offsets) -> (T
         ("LOG START", Lean::Right),
         ("HIGH WATER", Lean::Right),
         ("RECORDS", Lean::Right),
+        ("BYTES", Lean::Right),
+        ("SEGMENTS", Lean::Right),
     ]);
     let mut rows = Vec::new();
     let mut total = 0;
@@ -349,6 +381,9 @@ fn partition_rows(topic: &TopicMetadata, starts: &Offsets, ends: &Offsets) -> (T
             .zip(end)
             .map(|(start, end)| end.saturating_sub(start).max(0) as u64);
         total += records.unwrap_or(0);
+        let disk = on_disk.get(&partition.index);
+        let size_bytes = disk.map(|disk| disk.size_bytes);
+        let segments = disk.and_then(|disk| disk.segments);
         table.row(vec![
             partition.index.to_string(),
             partition
@@ -360,6 +395,8 @@ fn partition_rows(topic: &TopicMetadata, starts: &Offsets, ends: &Offsets) -> (T
             start_text,
             end_text,
             records.map_or("?".to_string(), grouped),
+            size_bytes.map_or(String::new(), |bytes| grouped(bytes.max(0) as u64)),
+            segments.map_or(String::new(), |segments| segments.to_string()),
         ]);
         rows.push(json!({
             "partition": partition.index,
@@ -370,6 +407,8 @@ fn partition_rows(topic: &TopicMetadata, starts: &Offsets, ends: &Offsets) -> (T
             "log_start": start,
             "high_water_mark": end,
             "records": records,
+            "size_bytes": size_bytes,
+            "segments": segments,
         }));
     }
     (table, Value::Array(rows), total)

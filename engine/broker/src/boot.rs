@@ -164,6 +164,50 @@ impl MetadataHandoff {
     }
 }
 
+/// What the store is told of the metadata log.
+pub(crate) fn metadata_spec() -> PartitionSpec {
+    PartitionSpec {
+        topic_id: METADATA_TOPIC_ID,
+        topic: METADATA_TOPIC.to_string(),
+        partition: METADATA_PARTITION,
+        epoch: INITIAL_EPOCH,
+        config: highwater_store::LogConfig {
+            retention_ms: -1,
+            retention_bytes: -1,
+            segment_ms: i64::MAX,
+            segment_bytes: 64 << 20,
+            ..highwater_store::LogConfig::default()
+        },
+    }
+}
+
+/// The records of the recovered metadata log, from its start.
+pub(crate) fn read_metadata(
+    store: &Store,
+    boot: &mut impl BootDisk,
+    log: LogId,
+) -> Result<Vec<MetadataRecord>, String> {
+    let mut records = Vec::new();
+    let mut wrong = None;
+    let start = store.log_start(log);
+    let mut visit = |header: &highwater_base::BatchHeader, batch: &[u8]| {
+        if header.base_offset < start.0 || wrong.is_some() {
+            return;
+        }
+        match decode_batch(header, batch) {
+            Ok(found) => records.extend(found),
+            Err(error) => wrong = Some(error.to_string()),
+        }
+    };
+    store
+        .scan(boot, log, Offset(start.0), &mut visit)
+        .map_err(|error| format!("the metadata log cannot be read: {error}"))?;
+    match wrong {
+        Some(error) => Err(format!("{error}; was it written by a newer version?")),
+        None => Ok(records),
+    }
+}
+
 /// Everything a core needs to recover its share.
 #[derive(Debug)]
 pub struct ShardFactory {
@@ -235,7 +279,7 @@ impl ShardFactory {
         let cores = self.identity.cores;
         let mut boot = OsBootDisk::new(&config.data_dir, self.direct_io);
         let defaults = config.topic_defaults().map_err(|error| error.to_string())?;
-        let mut image = Image::new(defaults);
+        let mut image = Image::new(config.node_id, defaults);
         // The ledger keeps what this core owns; ownership needs the image, which for core 0 needs
         // the metadata log, which needs a store. Owned is decided by what is not known to belong
         // elsewhere: marks of partitions that moved are merged at the next start.
@@ -269,6 +313,9 @@ impl ShardFactory {
             if is_whole && replayed > 0 {
                 self.forget_deleted_topics(&image, &mut store, &mut boot);
             }
+        }
+        if let Some(expiration_ms) = image.producer_id_expiration_ms() {
+            store.set_producer_id_expiration_ms(expiration_ms);
         }
         let mut table = PartitionTable::default();
         let logs = self.recover_partitions(core, &image, &mut store, &mut boot, &mut table)?;
@@ -331,21 +378,13 @@ impl ShardFactory {
         store: &mut Store,
         boot: &mut OsBootDisk,
     ) -> Result<(LogId, Vec<MetadataRecord>, bool), String> {
-        let spec = PartitionSpec {
-            topic_id: METADATA_TOPIC_ID,
-            topic: METADATA_TOPIC.to_string(),
-            partition: METADATA_PARTITION,
-            epoch: INITIAL_EPOCH,
-            config: highwater_store::LogConfig {
-                retention_ms: -1,
-                retention_bytes: -1,
-                segment_ms: i64::MAX,
-                segment_bytes: 64 << 20,
-                ..highwater_store::LogConfig::default()
-            },
-        };
         let (log, report) = store
-            .recover(boot, spec, &self.ledgers, highwater_reactor::now())
+            .recover(
+                boot,
+                metadata_spec(),
+                &self.ledgers,
+                highwater_reactor::now(),
+            )
             .map_err(|error| format!("the metadata log cannot be recovered: {error}"))?;
         if !report.holes.is_empty() {
             return Err(format!(
@@ -354,25 +393,8 @@ impl ShardFactory {
                 report.holes
             ));
         }
-        let mut records = Vec::new();
-        let mut wrong = None;
-        let start = store.log_start(log);
-        let mut visit = |header: &highwater_base::BatchHeader, batch: &[u8]| {
-            if header.base_offset < start.0 || wrong.is_some() {
-                return;
-            }
-            match decode_batch(header, batch) {
-                Ok(found) => records.extend(found),
-                Err(error) => wrong = Some(error.to_string()),
-            }
-        };
-        store
-            .scan(boot, log, Offset(start.0), &mut visit)
-            .map_err(|error| format!("the metadata log cannot be read: {error}"))?;
-        match wrong {
-            Some(error) => Err(format!("{error}; was it written by a newer version?")),
-            None => Ok((log, records, report.vouch && !report.torn)),
-        }
+        let records = read_metadata(store, boot, log)?;
+        Ok((log, records, report.vouch && !report.torn))
     }
 
     /// Removes what a crash left of deleted topics. Where that fails, space is lost until the next

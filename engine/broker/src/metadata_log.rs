@@ -270,6 +270,7 @@ impl Shard {
                     self.table.put(&topic, &[]);
                     self.reconfigure_partitions(&topic);
                 }
+                Effect::ReconfigureBroker => self.reconfigure_broker(),
             }
         }
     }
@@ -324,6 +325,19 @@ impl Shard {
             self.store.drop_partition(log, out.disk());
             self.counters.partitions -= 1;
         }
+    }
+
+    /// Topics follow the changed defaults, the store the changed expiration.
+    fn reconfigure_broker(&mut self) {
+        let topics: Vec<Topic> = self.image.topics_by_name().cloned().collect();
+        for topic in &topics {
+            self.table.put(topic, &[]);
+            self.reconfigure_partitions(topic);
+        }
+        let from_file = self.node.config.producer_id_expiration_ms;
+        let changed = self.image.producer_id_expiration_ms();
+        self.store
+            .set_producer_id_expiration_ms(changed.unwrap_or(from_file));
     }
 
     fn reconfigure_partitions(&mut self, topic: &Topic) {

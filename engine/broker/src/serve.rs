@@ -19,13 +19,15 @@ use crate::shard::NodeIdentity;
 /// # Errors
 /// A start or a stop that failed, in a sentence that says what to do.
 pub fn serve(
-    config: NodeConfig,
+    mut config: NodeConfig,
     ready: impl FnOnce(&NodeConfig, SocketAddr) + Send,
 ) -> Result<(), BootError> {
     let say = |error: &dyn std::fmt::Display| BootError(error.to_string());
     // The operations thread starts before the cores; signals are the reactor's all the same.
     highwater_reactor::hold_signals();
     highwater_reactor::check_io_uring().map_err(|error| say(&error))?;
+    // Clients are told it, and do not know where this process was started.
+    config.data_dir = std::path::absolute(&config.data_dir).map_err(|error| say(&error))?;
     let _lock = highwater_reactor::lock_data_dir(&config.data_dir).map_err(|error| say(&error))?;
     let probe = highwater_reactor::probe_disk(&config.data_dir).map_err(|error| say(&error))?;
     describe_disk(&probe);

@@ -50,7 +50,7 @@ impl TestShard {
         };
         let parts = ShardParts {
             core: CoreId(0),
-            image: Image::new(node.topic_defaults().expect("the defaults are valid")),
+            image: Image::new(1, node.topic_defaults().expect("the defaults are valid")),
             node: NodeIdentity {
                 cluster_id: ClusterId([1; 16]),
                 advertised: ("localhost".to_owned(), 9092),

@@ -17,10 +17,12 @@ use highwater_store::{LedgerImage, LogId, MarksLedger, Store, StoreConfig};
 use highwater_wire::ApiKey;
 use highwater_wire::header::{decode_response_header, encode_request_header};
 
+use crate::boot::{metadata_spec, read_metadata};
 use crate::config::{NodeConfig, TopicConfig};
 use crate::message::Message;
-use crate::metadata::{Image, MetadataRecord};
-use crate::metadata_log::partition_spec;
+use crate::metadata::controller::ControllerConfig;
+use crate::metadata::{Controller, Image, MetadataRecord};
+use crate::metadata_log::{MetadataLeader, partition_spec};
 use crate::partition_table::{Owner, PartitionTable};
 use crate::shard::{NodeIdentity, Shard, ShardParts};
 use disk::{Keep, TestDisk};
@@ -51,6 +53,23 @@ pub(crate) struct TestNode {
     mail: VecDeque<(CoreId, CoreId, Message)>,
     connections: u64,
     cache_bytes: usize,
+    /// What the node began with, before any change.
+    first_image: Image,
+}
+
+/// The records of the metadata log on core 0's disk, as a start reads them.
+fn metadata_of(disk: &mut TestDisk, node: &NodeIdentity) -> Vec<MetadataRecord> {
+    let marks = LedgerImage::read(disk).expect("readable marks");
+    let ledger = MarksLedger::create(disk, CoreId(0), &marks, |_| true).expect("a ledger");
+    let mut store = Store::new(StoreConfig::default(), node.cluster_id, ledger);
+    let now = Now {
+        monotonic_ns: 1_000_000,
+        wall_ms: 1_000_000,
+    };
+    let (log, _) = store
+        .recover(disk, metadata_spec(), &marks, now)
+        .expect("recovers");
+    read_metadata(&store, disk, log).expect("readable records")
 }
 
 /// A batch of one record with `payload` bytes; its contents mean nothing.
@@ -82,7 +101,7 @@ impl TestNode {
             cores,
             volume: highwater_reactor::VolumeGauge::default(),
         };
-        let mut image = Image::new(TopicConfig::default());
+        let mut image = Image::new(1, TopicConfig::default());
         for (at, (name, partitions)) in topics.iter().enumerate() {
             let mut topic_id = [7; 16];
             topic_id[..4].copy_from_slice(&(at as u32).to_be_bytes());
@@ -109,6 +128,7 @@ impl TestNode {
             mail: VecDeque::new(),
             connections: 0,
             cache_bytes,
+            first_image: image,
         };
         test.settle();
         test
@@ -122,6 +142,24 @@ impl TestNode {
             let (node, image) = (core.shard.node.clone(), core.shard.image.clone());
             let mut disk = std::mem::take(&mut core.disk);
             disk.crash(Keep::All);
+            *core = TestCore::new(core.shard.core, &node, &image, now, cache_bytes, disk);
+        }
+        self.settle();
+    }
+
+    /// The power fails and the node starts again, knowing of changes only what its log says.
+    pub fn restart_by_replay(&mut self) {
+        self.mail.clear();
+        let (now, cache_bytes) = (self.now, self.cache_bytes);
+        let mut image = self.first_image.clone();
+        for (at, core) in self.cores.iter_mut().enumerate() {
+            core.disk.crash(Keep::All);
+            if at == 0 {
+                for record in metadata_of(&mut core.disk, &core.shard.node) {
+                    image.apply(&record);
+                }
+            }
+            let (node, disk) = (core.shard.node.clone(), std::mem::take(&mut core.disk));
             *core = TestCore::new(core.shard.core, &node, &image, now, cache_bytes, disk);
         }
         self.settle();
@@ -310,6 +348,18 @@ impl TestCore {
             logs.extend(opened.iter().map(|(_, log)| *log));
             table.put(topic, &opened);
         }
+        let leader = (core == CoreId(0)).then(|| {
+            let log = store.recover(&mut disk, metadata_spec(), &marks, now);
+            let controller = ControllerConfig {
+                broker_ids: node.brokers().iter().map(|broker| broker.id).collect(),
+                num_partitions: node.config.num_partitions,
+                offsets_topic_partitions: node.config.offsets_topic_partitions,
+                cores: node.cores,
+                topics_max: node.config.topics_max,
+                partitions_max: node.config.partitions_max,
+            };
+            MetadataLeader::new(Controller::new(controller, 1), log.expect("recovers").0)
+        });
         let parts = ShardParts {
             core,
             node: node.clone(),
@@ -317,7 +367,7 @@ impl TestCore {
             store,
             table,
             logs,
-            leader: None,
+            leader,
             metadata_records_replayed: 0,
             group_id_seed: 1,
         };

@@ -353,6 +353,11 @@ impl Store {
         self.log_mut(log).config = config;
     }
 
+    /// Producers silent for so long are forgotten, from the next round of retention on.
+    pub fn set_producer_id_expiration_ms(&mut self, expiration_ms: i64) {
+        self.config.producer_id_expiration_ms = expiration_ms;
+    }
+
     /// Appends from now on are stamped with `epoch` and begin a new segment. Lower or equal epochs
     /// change nothing.
     pub fn begin_epoch(&mut self, log: LogId, epoch: Epoch) {

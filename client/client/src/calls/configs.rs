@@ -17,13 +17,15 @@ use crate::error::ClientError;
 pub enum ConfigResource {
     Topic(String),
     Broker(i32),
+    /// What was changed at run time for all brokers of the cluster.
+    AllBrokers,
 }
 
 impl ConfigResource {
     fn type_code(&self) -> i8 {
         match self {
             ConfigResource::Topic(_) => 2,
-            ConfigResource::Broker(_) => 4,
+            ConfigResource::Broker(_) | ConfigResource::AllBrokers => 4,
         }
     }
 
@@ -31,13 +33,17 @@ impl ConfigResource {
         match self {
             ConfigResource::Topic(name) => name.clone(),
             ConfigResource::Broker(id) => id.to_string(),
+            ConfigResource::AllBrokers => String::new(),
         }
     }
 
-    fn subject(&self) -> String {
+    /// In words.
+    #[must_use]
+    pub fn subject(&self) -> String {
         match self {
             ConfigResource::Topic(name) => format!("topic {name:?}"),
             ConfigResource::Broker(id) => format!("broker {id}"),
+            ConfigResource::AllBrokers => "all brokers".to_string(),
         }
     }
 }
@@ -47,6 +53,8 @@ impl ConfigResource {
 pub enum ConfigSource {
     Topic,
     Broker,
+    /// Changed at run time for all brokers.
+    Cluster,
     File,
     Default,
     Other,
@@ -56,7 +64,8 @@ impl ConfigSource {
     fn from_code(code: i8) -> ConfigSource {
         match code {
             1 => ConfigSource::Topic,
-            2 | 3 => ConfigSource::Broker,
+            2 => ConfigSource::Broker,
+            3 => ConfigSource::Cluster,
             4 => ConfigSource::File,
             5 => ConfigSource::Default,
             _ => ConfigSource::Other,
@@ -69,6 +78,7 @@ impl ConfigSource {
         match self {
             ConfigSource::Topic => "topic",
             ConfigSource::Broker => "broker",
+            ConfigSource::Cluster => "cluster",
             ConfigSource::File => "file",
             ConfigSource::Default => "default",
             ConfigSource::Other => "other",
@@ -152,6 +162,8 @@ pub struct AlterConfig {
 pub struct AlterConfigs {
     pub resource: ConfigResource,
     pub changes: Vec<AlterConfig>,
+    /// Only ask whether it would be taken.
+    pub validate_only: bool,
 }
 
 impl Call for AlterConfigs {
@@ -183,7 +195,7 @@ impl Call for AlterConfigs {
         }];
         IncrementalAlterConfigsRequest {
             resources: Array::from(&resources),
-            validate_only: false,
+            validate_only: self.validate_only,
         }
         .encode(version, out)
     }

@@ -9,6 +9,7 @@ mod configs;
 mod group_admin;
 mod group_membership;
 mod group_offsets;
+mod log_dirs;
 mod metadata;
 mod offsets;
 mod producer_id;
@@ -31,6 +32,7 @@ pub use group_membership::{
 pub use group_offsets::{
     CommittedOffset, GENERATION_NONE, OffsetCommit, OffsetDelete, OffsetFetch, PartitionResults,
 };
+pub use log_dirs::{DescribeLogDirs, PartitionOnDisk};
 pub use metadata::FetchMetadata;
 pub use offsets::{DeleteRecords, ListOffsets, OffsetAt, OffsetSpec};
 pub use producer_id::{InitProducerId, ProducerIdentity};

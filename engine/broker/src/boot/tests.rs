@@ -147,7 +147,7 @@ fn data_without_a_superblock_is_not_formatted_over() {
 }
 
 fn image_with(name: &str, topic_id: TopicId) -> Image {
-    let mut image = Image::new(TopicConfig::default());
+    let mut image = Image::new(1, TopicConfig::default());
     image.apply(&MetadataRecord::Topic {
         topic_id: topic_id.0,
         name: name.to_string(),

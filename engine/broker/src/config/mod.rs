@@ -1,5 +1,6 @@
-//! Configuration of a node and of a topic.
+//! Configuration of a node, of a topic, and of a running broker.
 
+pub mod broker;
 pub mod node;
 pub mod topic;
 

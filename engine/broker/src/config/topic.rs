@@ -305,7 +305,7 @@ impl TopicConfig {
         let known = find(name)
             .ok_or_else(|| TopicConfigError(format!("unknown topic configuration {name}")))?;
         let value = value.trim();
-        known.check(value)?;
+        known.check(name, value)?;
         self.put(name, value);
         Ok(())
     }
@@ -361,18 +361,20 @@ impl TopicConfig {
 }
 
 impl ConfigKey {
-    fn check(&self, value: &str) -> Result<(), TopicConfigError> {
+    /// Whether the key accepts a value; `called` is its name where the value was given.
+    ///
+    /// # Errors
+    /// The name, the value and what is allowed.
+    pub fn check(&self, called: &str, value: &str) -> Result<(), TopicConfigError> {
         let refuse = |allowed: String| {
             Err(TopicConfigError(format!(
-                "{} is {value:?}; allowed is {allowed}",
-                self.name
+                "{called} is {value:?}; allowed is {allowed}"
             )))
         };
         if value.len() > STRING_BYTES_MAX {
             let bytes = value.len();
             return Err(TopicConfigError(format!(
-                "{} has {bytes} bytes; allowed are {STRING_BYTES_MAX}",
-                self.name
+                "{called} has {bytes} bytes; allowed are {STRING_BYTES_MAX}"
             )));
         }
         match self.rule {
@@ -404,7 +406,7 @@ mod tests {
     #[test]
     fn every_default_passes_its_own_rule() {
         for key in KEYS {
-            key.check(key.default)
+            key.check(key.name, key.default)
                 .unwrap_or_else(|error| panic!("{error}"));
         }
     }

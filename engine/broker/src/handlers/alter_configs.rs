@@ -1,7 +1,7 @@
 //! AlterConfigs (key 33, replaces all overrides) and IncrementalAlterConfigs (key 44, KIP-339).
 //!
-//! Topics only: a broker's own settings come from its configuration file and take a restart, which
-//! the answer says.
+//! For topics and brokers. What of a broker can change while it runs is known to the controller;
+//! its log levels cannot, which the answer says.
 
 use highwater_base::{ErrorCode, Now};
 use highwater_reactor::Outbox;
@@ -16,7 +16,9 @@ use highwater_wire::{Array, DecodeError};
 
 use super::{Request, as_code, check_entries};
 use crate::message::Message;
-use crate::metadata::controller::{Change, ChangeOutcome, ConfigChange, ConfigOperation};
+use crate::metadata::controller::{
+    Change, ChangeOutcome, ConfigChange, ConfigOperation, ConfigTarget,
+};
 use crate::shard::Shard;
 
 /// Resource type of a topic.
@@ -24,8 +26,8 @@ pub(crate) const RESOURCE_TOPIC: i8 = 2;
 /// Resource type of a broker.
 pub(crate) const RESOURCE_BROKER: i8 = 4;
 
-const BROKER_REFUSAL: &str = "a broker's settings come from its configuration file and change \
-     with a restart; only topics (resource type 2) can be altered";
+const REFUSAL: &str = "only topics (resource type 2) and brokers (4) can be altered; log levels \
+     come from log_level in the configuration file and change with a restart";
 
 fn operation_of(number: i8) -> ConfigOperation {
     match number {
@@ -37,13 +39,25 @@ fn operation_of(number: i8) -> ConfigOperation {
     }
 }
 
-/// Error and message of each resource: outcomes exist only for topics, in their order.
+fn is_alterable(resource_type: i8) -> bool {
+    matches!(resource_type, RESOURCE_TOPIC | RESOURCE_BROKER)
+}
+
+fn target_of(resource_type: i8, name: &str) -> ConfigTarget {
+    match resource_type {
+        RESOURCE_BROKER => ConfigTarget::Broker(name.to_string()),
+        _ => ConfigTarget::Topic(name.to_string()),
+    }
+}
+
+/// Error and message of each resource: outcomes exist only for those that can be altered, in their
+/// order.
 fn merge(types: impl Iterator<Item = i8>, outcome: &ChangeOutcome) -> Vec<(i16, Option<&str>)> {
     let mut outcomes = outcome.iter();
     types
         .map(|resource_type| {
-            if resource_type != RESOURCE_TOPIC {
-                return (as_code(ErrorCode::InvalidRequest), Some(BROKER_REFUSAL));
+            if !is_alterable(resource_type) {
+                return (as_code(ErrorCode::InvalidRequest), Some(REFUSAL));
             }
             match outcomes.next() {
                 Some(Err(error)) => (as_code(error.code), Some(error.message.as_str())),
@@ -66,9 +80,9 @@ impl Shard {
         let changes = decoded
             .resources
             .iter()
-            .filter(|resource| resource.resource_type == RESOURCE_TOPIC)
+            .filter(|resource| is_alterable(resource.resource_type))
             .map(|resource| ConfigChange {
-                topic: resource.resource_name.to_string(),
+                target: target_of(resource.resource_type, resource.resource_name),
                 operations: resource
                     .configs
                     .iter()
@@ -133,9 +147,9 @@ impl Shard {
         let changes = decoded
             .resources
             .iter()
-            .filter(|resource| resource.resource_type == RESOURCE_TOPIC)
+            .filter(|resource| is_alterable(resource.resource_type))
             .map(|resource| ConfigChange {
-                topic: resource.resource_name.to_string(),
+                target: target_of(resource.resource_type, resource.resource_name),
                 operations: resource
                     .configs
                     .iter()

@@ -7,15 +7,12 @@ use highwater_wire::create_topics::{
 };
 use highwater_wire::{Array, DecodeError};
 
+use super::describe_configs::SOURCE_TOPIC;
 use super::{Request, as_code, check_entries};
 use crate::config::topic::KEYS;
 use crate::message::Message;
 use crate::metadata::controller::{Change, ChangeOutcome, Changed, NewTopic};
 use crate::shard::Shard;
-
-/// Source numbers of configuration values: 1 topic override, 5 built-in default.
-const SOURCE_TOPIC: i8 = 1;
-const SOURCE_DEFAULT: i8 = 5;
 
 impl Shard {
     pub(crate) fn handle_create_topics(
@@ -66,7 +63,7 @@ impl Shard {
     ) -> Result<(), DecodeError> {
         let decoded = CreateTopicsRequest::parse(request.version, body)?;
         let names: Vec<&str> = decoded.topics.iter().map(|topic| topic.name).collect();
-        let values: Vec<Vec<(String, bool)>> = outcome
+        let values: Vec<Vec<(String, i8)>> = outcome
             .iter()
             .map(|result| match result {
                 Ok(Changed::Created { overrides, .. }) => self.effective_values(overrides),
@@ -118,30 +115,26 @@ impl Shard {
         Ok(())
     }
 
-    /// The value of every key for a topic with these overrides, and whether it is one of them.
-    fn effective_values(&self, overrides: &[(String, String)]) -> Vec<(String, bool)> {
+    /// The value of every key for a topic with these overrides, and the number of its source.
+    fn effective_values(&self, overrides: &[(String, String)]) -> Vec<(String, i8)> {
         KEYS.iter()
             .map(
                 |key| match overrides.iter().find(|(name, _)| name == key.name) {
-                    Some((_, value)) => (value.clone(), true),
-                    None => (self.image.defaults().value(key), false),
+                    Some((_, value)) => (value.clone(), SOURCE_TOPIC),
+                    None => (self.image.defaults().value(key), self.default_source(key)),
                 },
             )
             .collect()
     }
 }
 
-fn config_entries(values: &[(String, bool)]) -> Vec<CreatableTopicConfigs<'_>> {
+fn config_entries(values: &[(String, i8)]) -> Vec<CreatableTopicConfigs<'_>> {
     KEYS.iter()
         .zip(values)
-        .map(|(key, (value, is_override))| CreatableTopicConfigs {
+        .map(|(key, (value, source))| CreatableTopicConfigs {
             name: key.name,
             value: Some(value),
-            config_source: if *is_override {
-                SOURCE_TOPIC
-            } else {
-                SOURCE_DEFAULT
-            },
+            config_source: *source,
             ..Default::default()
         })
         .collect()

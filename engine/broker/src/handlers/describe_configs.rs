@@ -12,18 +12,24 @@ use highwater_wire::describe_configs::{
 use highwater_wire::{Array, DecodeError};
 
 use super::alter_configs::{RESOURCE_BROKER, RESOURCE_TOPIC};
+use super::list_config_resources::RESOURCE_BROKER_LOGGER;
 use super::{Request, as_code};
 use crate::answer_text::shortened;
-use crate::config::topic::{self, ConfigType};
+use crate::config::broker::{self, BrokerKey, Layer, Setting};
+use crate::config::topic::{self, ConfigKey, ConfigType};
 use crate::message::Message;
 use crate::shard::Shard;
 
 /// Resources described in one answer; some kilobytes each.
 const RESOURCES_PER_ANSWER_MAX: usize = 10_000;
 
-const SOURCE_TOPIC: i8 = 1;
+/// Source number of a topic's own value.
+pub(super) const SOURCE_TOPIC: i8 = 1;
+const SOURCE_DYNAMIC_BROKER: i8 = 2;
+const SOURCE_DYNAMIC_DEFAULT: i8 = 3;
 const SOURCE_STATIC_BROKER: i8 = 4;
 const SOURCE_DEFAULT: i8 = 5;
+const SOURCE_DYNAMIC_LOGGER: i8 = 6;
 
 /// One configuration value, owned until the answer is encoded.
 #[derive(Debug)]
@@ -34,7 +40,7 @@ struct Entry {
     kind: ConfigType,
     documentation: &'static str,
     read_only: bool,
-    /// Values it would fall back to, nearest first: name, value, source.
+    /// Its value and those it would fall back to, nearest first: name, value, source.
     synonyms: Vec<(String, String, i8)>,
 }
 
@@ -155,7 +161,7 @@ impl Shard {
     /// What is known of one resource; `room` is how many more fit the answer.
     fn describe(&self, asked: &Asked<'_>, room: usize) -> Resource {
         let mut found = match asked.resource_type {
-            RESOURCE_TOPIC | RESOURCE_BROKER if room == 0 => {
+            RESOURCE_TOPIC | RESOURCE_BROKER | RESOURCE_BROKER_LOGGER if room == 0 => {
                 let message = format!(
                     "one answer holds the configurations of {RESOURCES_PER_ANSWER_MAX} resources; \
                      ask for the others in a further request"
@@ -163,12 +169,13 @@ impl Shard {
                 Resource::refused(ErrorCode::InvalidRequest, message)
             }
             RESOURCE_TOPIC => self.topic_entries(asked.name),
-            // No name means settings of the whole cluster changed at run time; there are none.
-            RESOURCE_BROKER if asked.name.is_empty() => Resource::described(Vec::new()),
+            RESOURCE_BROKER if asked.name.is_empty() => self.cluster_entries(),
             RESOURCE_BROKER => self.broker_entries(asked.name),
+            RESOURCE_BROKER_LOGGER => self.logger_entries(asked.name),
             other => {
-                let message =
-                    format!("resource type {other}; allowed are 2 (topic) and 4 (broker)");
+                let message = format!(
+                    "resource type {other}; allowed are 2 (topic), 4 (broker) and 8 (broker logger)"
+                );
                 Resource::refused(ErrorCode::InvalidRequest, message)
             }
         };
@@ -181,166 +188,132 @@ impl Shard {
             let message = format!("topic '{name}' does not exist");
             return Resource::refused(ErrorCode::UnknownTopicOrPartition, message);
         };
-        let entries = topic::KEYS
-            .iter()
-            .map(|key| {
-                let overridden = topic.overrides.iter().any(|(name, _)| name == key.name);
-                let (mut source, mut synonyms) = (SOURCE_DEFAULT, Vec::new());
-                if overridden {
-                    source = SOURCE_TOPIC;
-                    synonyms.push((key.name.to_string(), topic.config.value(key), SOURCE_TOPIC));
-                }
-                let node_default = self.image.defaults().value(key);
-                if node_default != key.default {
-                    if !overridden {
-                        source = SOURCE_STATIC_BROKER;
-                    }
-                    let name = format!("topic.{}", key.name);
-                    synonyms.push((name, node_default, SOURCE_STATIC_BROKER));
-                }
-                synonyms.push((
-                    key.name.to_string(),
-                    key.default.to_string(),
-                    SOURCE_DEFAULT,
-                ));
-                Entry {
-                    name: key.name.to_string(),
-                    value: topic.config.value(key),
-                    source,
-                    kind: key.kind,
-                    documentation: key.documentation,
-                    read_only: false,
-                    synonyms,
-                }
-            })
-            .collect();
-        Resource::described(entries)
+        let entries = topic::KEYS.iter().map(|key| {
+            let mut chain = Vec::new();
+            if topic.overrides.iter().any(|(name, _)| name == key.name) {
+                chain.push((key.name.to_string(), topic.config.value(key), SOURCE_TOPIC));
+            }
+            chain.extend(self.default_chain(key));
+            Entry {
+                name: key.name.to_string(),
+                // The topic of offsets has values of its own, whatever its overrides are.
+                value: topic.config.value(key),
+                source: chain
+                    .first()
+                    .map_or(SOURCE_DEFAULT, |(_, _, source)| *source),
+                kind: key.kind,
+                documentation: key.documentation,
+                read_only: false,
+                synonyms: chain,
+            }
+        });
+        Resource::described(entries.collect())
+    }
+
+    /// Where a topic key's value comes from when the topic has none of its own, nearest first.
+    fn default_chain(&self, key: &ConfigKey) -> Vec<(String, String, i8)> {
+        match broker::key_of_default(key.name) {
+            Some(default) => self.broker_chain(default),
+            None => {
+                let value = self.image.file_defaults().value(key);
+                file_chain(key.name, (value, key.default.to_string()))
+            }
+        }
+    }
+
+    /// Source number of the value that a topic without one of its own has.
+    pub(super) fn default_source(&self, key: &ConfigKey) -> i8 {
+        let chain = self.default_chain(key);
+        chain
+            .first()
+            .map_or(SOURCE_DEFAULT, |(_, _, source)| *source)
+    }
+
+    /// Where a broker key's value comes from, nearest first.
+    fn broker_chain(&self, key: &BrokerKey) -> Vec<(String, String, i8)> {
+        let dynamic = self.image.dynamic();
+        let layers = [
+            (self.image.own_layer(), SOURCE_DYNAMIC_BROKER),
+            (Layer::Cluster, SOURCE_DYNAMIC_DEFAULT),
+        ];
+        let mut chain = Vec::new();
+        for (layer, source) in layers {
+            if let Some(value) = dynamic.value(layer, key.name) {
+                chain.push((key.name.to_string(), value.to_string(), source));
+            }
+        }
+        let at_start = match key.setting {
+            Setting::AdvertisedListeners => {
+                let (host, port) = &self.node.advertised;
+                (format!("PLAINTEXT://{host}:{port}"), String::new())
+            }
+            _ => key.at_start(&self.node.config, self.image.file_defaults()),
+        };
+        chain.extend(file_chain(key.name, at_start));
+        chain
     }
 
     fn broker_entries(&self, name: &str) -> Resource {
-        let known = self
-            .node
-            .brokers()
-            .iter()
-            .any(|broker| broker.id.to_string() == name);
-        if !known {
-            let message = format!("there is no broker {name:?}");
-            return Resource::refused(ErrorCode::InvalidRequest, message);
+        if let Some(refused) = self.refuse_stranger(name) {
+            return refused;
         }
-        let config = &self.node.config;
-        let (host, port) = &self.node.advertised;
-        let rows: [(&str, String, ConfigType, &str); 14] = [
-            (
-                "advertised.listeners",
-                format!("PLAINTEXT://{host}:{port}"),
-                ConfigType::String,
-                "Where clients are told to connect.",
-            ),
-            (
-                "auto.create.topics.enable",
-                config.auto_create_topics.to_string(),
-                ConfigType::Boolean,
-                "Whether asking for a topic creates it.",
-            ),
-            (
-                "broker.id",
-                config.node_id.to_string(),
-                ConfigType::Int,
-                "This node's id.",
-            ),
-            (
-                "default.replication.factor",
-                "1".to_string(),
-                ConfigType::Int,
-                "Replicas of a new topic.",
-            ),
-            (
-                "delete.topic.enable",
-                "true".to_string(),
-                ConfigType::Boolean,
-                "Whether topics can be deleted.",
-            ),
-            (
-                "fetch.max.bytes",
-                config.fetch_bytes_max.to_string(),
-                ConfigType::Int,
-                "Largest answer to one fetch request.",
-            ),
-            (
-                "log.dirs",
-                config.data_dir.display().to_string(),
-                ConfigType::String,
-                "The data directory.",
-            ),
-            (
-                "log.retention.ms",
-                config
-                    .topic
-                    .get("retention.ms")
-                    .cloned()
-                    .unwrap_or_default(),
-                ConfigType::Long,
-                "How long topics keep records unless they say otherwise.",
-            ),
-            (
-                "log.segment.bytes",
-                config
-                    .topic
-                    .get("segment.bytes")
-                    .cloned()
-                    .unwrap_or_default(),
-                ConfigType::Int,
-                "Segment size of topics unless they say otherwise.",
-            ),
-            (
-                "message.max.bytes",
-                config
-                    .topic
-                    .get("max.message.bytes")
-                    .cloned()
-                    .unwrap_or_default(),
-                ConfigType::Int,
-                "Largest record batch of topics unless they say otherwise.",
-            ),
-            (
-                "node.id",
-                config.node_id.to_string(),
-                ConfigType::Int,
-                "This node's id.",
-            ),
-            (
-                "num.partitions",
-                config.num_partitions.to_string(),
-                ConfigType::Int,
-                "Partitions of a new topic.",
-            ),
-            (
-                "producer.id.expiration.ms",
-                config.producer_id_expiration_ms.to_string(),
-                ConfigType::Int,
-                "When a silent producer id is forgotten.",
-            ),
-            (
-                "socket.request.max.bytes",
-                config.frame_bytes_max.to_string(),
-                ConfigType::Int,
-                "Largest request.",
-            ),
-        ];
-        let entries = rows
-            .into_iter()
-            .map(|(name, value, kind, documentation)| Entry {
-                name: name.to_string(),
-                synonyms: vec![(name.to_string(), value.clone(), SOURCE_STATIC_BROKER)],
-                value,
-                source: SOURCE_STATIC_BROKER,
-                kind,
-                documentation,
-                read_only: true,
-            })
-            .collect();
-        Resource::described(entries)
+        let entries = broker::KEYS
+            .iter()
+            .map(|key| Entry::of_broker(key, self.broker_chain(key)));
+        Resource::described(entries.collect())
     }
+
+    /// No name means what was changed at run time for all brokers of the cluster.
+    fn cluster_entries(&self) -> Resource {
+        let changed = self.image.dynamic().layer(Layer::Cluster).iter();
+        let entries = changed.filter_map(|(name, value)| {
+            let key = broker::find(name)?;
+            let chain = vec![(name.clone(), value.clone(), SOURCE_DYNAMIC_DEFAULT)];
+            Some(Entry::of_broker(key, chain))
+        });
+        Resource::described(entries.collect())
+    }
+
+    /// The log levels that the configuration file gives: one for everything, others by module.
+    fn logger_entries(&self, name: &str) -> Resource {
+        if let Some(refused) = self.refuse_stranger(name) {
+            return refused;
+        }
+        let directives = self.node.config.log_level.split(',').map(str::trim);
+        let entries = directives.filter(|text| !text.is_empty()).map(|text| {
+            let (logger, level) = text.rsplit_once('=').unwrap_or(("root", text));
+            Entry {
+                name: logger.to_string(),
+                value: level.to_ascii_uppercase(),
+                source: SOURCE_DYNAMIC_LOGGER,
+                kind: ConfigType::String,
+                documentation: "",
+                read_only: true,
+                synonyms: Vec::new(),
+            }
+        });
+        Resource::described(entries.collect())
+    }
+
+    /// The answer about a broker that is not this node.
+    fn refuse_stranger(&self, name: &str) -> Option<Resource> {
+        let brokers = self.node.brokers();
+        if brokers.iter().any(|broker| broker.id.to_string() == name) {
+            return None;
+        }
+        let message = format!("there is no broker {name:?}");
+        Some(Resource::refused(ErrorCode::InvalidRequest, message))
+    }
+}
+
+/// The file's value, where it is not the built-in one, and the built-in one.
+fn file_chain(name: &str, (value, built_in): (String, String)) -> Vec<(String, String, i8)> {
+    let mut chain = Vec::new();
+    if value != built_in {
+        chain.push((name.to_string(), value, SOURCE_STATIC_BROKER));
+    }
+    chain.push((name.to_string(), built_in, SOURCE_DEFAULT));
+    chain
 }
 
 impl Resource {
@@ -375,6 +348,24 @@ impl Resource {
 }
 
 impl Entry {
+    /// A broker key whose value is the first of `chain`.
+    fn of_broker(key: &BrokerKey, chain: Vec<(String, String, i8)>) -> Entry {
+        let (value, source) = chain
+            .first()
+            .map_or((String::new(), SOURCE_DEFAULT), |(_, value, source)| {
+                (value.clone(), *source)
+            });
+        Entry {
+            name: key.name.to_string(),
+            value,
+            source,
+            kind: key.kind,
+            documentation: key.documentation,
+            read_only: !key.is_dynamic(),
+            synonyms: chain,
+        }
+    }
+
     fn synonyms(&self) -> Vec<DescribeConfigsSynonym<'_>> {
         self.synonyms
             .iter()

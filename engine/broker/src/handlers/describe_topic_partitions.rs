@@ -181,7 +181,7 @@ mod tests {
 
     #[test]
     fn pages_follow_each_other_until_every_partition_was_told() {
-        let mut image = Image::new(TopicConfig::default());
+        let mut image = Image::new(1, TopicConfig::default());
         for (id, name, partitions) in [(1, "a", 3), (2, "b", 1), (3, "c", 5)] {
             image.apply(&MetadataRecord::Topic {
                 topic_id: [id; 16],

@@ -141,7 +141,14 @@ impl Shard {
 
 #[cfg(test)]
 mod tests {
+    use highwater_groups::OFFSETS_TOPIC;
+    use highwater_wire::ApiKey;
+    use highwater_wire::delete_records::{
+        DeleteRecordsPartition, DeleteRecordsRequest, DeleteRecordsResponse, DeleteRecordsTopic,
+    };
+
     use super::*;
+    use crate::testing::TestNode;
 
     #[test]
     fn a_transactional_producer_gives_up_at_once() {
@@ -150,5 +157,50 @@ mod tests {
         assert!(message.contains("transactional.id"), "{message}");
         assert_eq!(refusal(KEY_GROUP), None);
         assert!(refusal(3).is_some() && refusal(KEY_SHARE).is_some());
+    }
+
+    #[test]
+    fn the_first_group_makes_the_topic_of_offsets_and_nobody_deletes_its_records() {
+        let mut node = TestNode::new(2, &[]);
+        let keys = ["workers"];
+        let request = FindCoordinatorRequest {
+            key_type: KEY_GROUP,
+            coordinator_keys: Array::from(&keys),
+            ..Default::default()
+        };
+        let mut body = Vec::new();
+        request.encode(4, &mut body).expect("encodes");
+        let client = node.connect(1);
+        node.request(1, client, ApiKey::FindCoordinator, 4, &body);
+        node.settle();
+        let answers = node.answers(1, client, ApiKey::FindCoordinator, 4);
+        let response = FindCoordinatorResponse::parse(4, &answers[0]).expect("readable");
+        let row = response.coordinators.iter().next().expect("a row");
+        assert_eq!((row.error_code, row.node_id, row.key), (0, 1, "workers"));
+        for core in &node.cores {
+            let topic = core.shard.image.topic_by_name(OFFSETS_TOPIC);
+            assert_eq!(topic.expect("created").partitions, 50);
+        }
+        let partitions = [DeleteRecordsPartition {
+            partition_index: 0,
+            offset: -1,
+        }];
+        let topics = [DeleteRecordsTopic {
+            name: OFFSETS_TOPIC,
+            partitions: Array::from(&partitions),
+        }];
+        let request = DeleteRecordsRequest {
+            topics: Array::from(&topics),
+            timeout_ms: 1000,
+        };
+        let mut body = Vec::new();
+        request.encode(2, &mut body).expect("encodes");
+        node.request(1, client, ApiKey::DeleteRecords, 2, &body);
+        node.settle();
+        let answers = node.answers(1, client, ApiKey::DeleteRecords, 2);
+        let response = DeleteRecordsResponse::parse(2, &answers[0]).expect("readable");
+        let topic = response.topics.iter().next().expect("a topic");
+        let row = topic.partitions.iter().next().expect("a row");
+        assert_eq!(row.error_code, ErrorCode::PolicyViolation.code());
     }
 }

@@ -231,7 +231,7 @@ mod tests {
     use crate::metadata::MetadataRecord;
 
     fn image() -> Image {
-        let mut image = Image::new(TopicConfig::default());
+        let mut image = Image::new(1, TopicConfig::default());
         image.apply(&MetadataRecord::Topic {
             topic_id: [7; 16],
             name: "known".to_string(),

@@ -253,6 +253,9 @@ impl Shard {
 }
 
 #[cfg(test)]
+mod config_tests;
+
+#[cfg(test)]
 mod tests {
     use super::*;
 

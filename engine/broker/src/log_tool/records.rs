@@ -227,6 +227,9 @@ fn metadata_record(record: &MetadataRecord) -> Value {
         MetadataRecord::ProducerIds { next } => json!({ "kind": "producer_ids", "next": next }),
         MetadataRecord::SnapshotBegin => json!({ "kind": "snapshot_begin" }),
         MetadataRecord::SnapshotEnd => json!({ "kind": "snapshot_end" }),
+        MetadataRecord::BrokerConfig { node_id, config } => {
+            json!({ "kind": "broker_config", "node_id": node_id, "config": config })
+        }
     }
 }
 

@@ -87,7 +87,8 @@ impl Topics {
             | MetadataRecord::TopicConfig { .. }
             | MetadataRecord::ProducerIds { .. }
             | MetadataRecord::SnapshotBegin
-            | MetadataRecord::SnapshotEnd => {}
+            | MetadataRecord::SnapshotEnd
+            | MetadataRecord::BrokerConfig { .. } => {}
         }
     }
 }

@@ -14,7 +14,7 @@ use highwater_base::prng::Prng;
 use highwater_base::{CoreId, ErrorCode, TopicId};
 use highwater_groups::OFFSETS_TOPIC;
 
-use self::configure::{check_configs, configure};
+use self::configure::{check_configs, configure_all};
 use super::image::{Image, Topic, is_internal};
 use super::record::MetadataRecord;
 use super::{METADATA_TOPIC, METADATA_TOPIC_ID};
@@ -59,12 +59,20 @@ pub enum ConfigOperation {
     Unknown(i8),
 }
 
-/// New configuration of one topic.
+/// Whose configuration changes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ConfigTarget {
+    Topic(String),
+    /// A broker by its id as text; no text means all brokers of the cluster.
+    Broker(String),
+}
+
+/// New configuration of a topic or a broker.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConfigChange {
-    pub topic: String,
+    pub target: ConfigTarget,
     pub operations: Vec<(String, ConfigOperation, Option<String>)>,
-    /// Start from no overrides (AlterConfigs) instead of from those in force.
+    /// Start from nothing (AlterConfigs) instead of from those in force.
     pub replace: bool,
 }
 
@@ -281,15 +289,7 @@ impl Controller {
                 changes,
                 validate_only,
             } => {
-                let repeated = repeated(changes.iter().map(|change| change.topic.as_str()));
-                let outcome = changes
-                    .iter()
-                    .map(|change| {
-                        once(&change.topic, &repeated)?;
-                        records.push(configure(change, image)?);
-                        Ok(Changed::Done)
-                    })
-                    .collect();
+                let outcome = configure_all(changes, image, &self.config.broker_ids, records);
                 if *validate_only {
                     records.clear();
                 }

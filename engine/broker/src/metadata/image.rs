@@ -12,6 +12,7 @@ use highwater_groups::OFFSETS_TOPIC;
 
 use super::record::MetadataRecord;
 use crate::config::TopicConfig;
+use crate::config::broker::{DynamicConfig, Layer};
 
 /// A map for look-ups only; its order means nothing and is never walked.
 pub type LookupMap<K, V> = HashMap<K, V, BuildHasherDefault<DefaultHasher>>;
@@ -50,6 +51,8 @@ pub enum Effect {
     Drop { topic: Topic },
     /// The topic's configuration changed.
     Reconfigure { topic: TopicId },
+    /// The broker's configuration changed, and with it perhaps that of every topic.
+    ReconfigureBroker,
     /// Nothing.
     None,
 }
@@ -57,6 +60,10 @@ pub enum Effect {
 /// All topics and counters.
 #[derive(Clone, Debug)]
 pub struct Image {
+    node_id: i32,
+    file_defaults: TopicConfig,
+    dynamic: DynamicConfig,
+    /// The file's defaults with what was changed at run time over them.
     defaults: TopicConfig,
     topics: BTreeMap<TopicId, Topic>,
     by_name: BTreeMap<Arc<str>, TopicId>,
@@ -68,10 +75,14 @@ pub struct Image {
 }
 
 impl Image {
-    /// The empty image; `defaults` is where every topic's configuration starts from.
+    /// The empty image of a node; `defaults` is where every topic's configuration starts from
+    /// unless that is changed at run time.
     #[must_use]
-    pub fn new(defaults: TopicConfig) -> Image {
+    pub fn new(node_id: i32, defaults: TopicConfig) -> Image {
         Image {
+            node_id,
+            file_defaults: defaults.clone(),
+            dynamic: DynamicConfig::default(),
             defaults,
             topics: BTreeMap::new(),
             by_name: BTreeMap::new(),
@@ -142,6 +153,27 @@ impl Image {
                 Effect::None
             }
             MetadataRecord::SnapshotBegin | MetadataRecord::SnapshotEnd => Effect::None,
+            MetadataRecord::BrokerConfig { node_id, config } => {
+                let layer = node_id.map_or(Layer::Cluster, Layer::Node);
+                self.dynamic.put(layer, config);
+                self.follow_dynamic_config();
+                Effect::ReconfigureBroker
+            }
+        }
+    }
+
+    /// Every topic's configuration starts from the new defaults.
+    fn follow_dynamic_config(&mut self) {
+        self.defaults = self
+            .dynamic
+            .topic_defaults(&self.file_defaults, self.node_id);
+        let configs: Vec<TopicConfig> = self
+            .topics
+            .values()
+            .map(|topic| self.parse_config(&topic.name, &topic.overrides))
+            .collect();
+        for (topic, config) in self.topics.values_mut().zip(configs) {
+            topic.config = Arc::new(config);
         }
     }
 
@@ -199,6 +231,15 @@ impl Image {
     #[must_use]
     pub fn snapshot(&self) -> Vec<MetadataRecord> {
         let mut records = vec![MetadataRecord::SnapshotBegin];
+        for (layer, config) in self.dynamic.layers() {
+            records.push(MetadataRecord::BrokerConfig {
+                node_id: match layer {
+                    Layer::Cluster => None,
+                    Layer::Node(node_id) => Some(node_id),
+                },
+                config: config.to_vec(),
+            });
+        }
         for topic in self.topics.values() {
             records.push(MetadataRecord::Topic {
                 topic_id: topic.id.0,
@@ -274,6 +315,30 @@ impl Image {
     pub fn defaults(&self) -> &TopicConfig {
         &self.defaults
     }
+
+    /// The same without what was changed at run time.
+    #[must_use]
+    pub fn file_defaults(&self) -> &TopicConfig {
+        &self.file_defaults
+    }
+
+    /// What was changed at run time.
+    #[must_use]
+    pub fn dynamic(&self) -> &DynamicConfig {
+        &self.dynamic
+    }
+
+    /// The layer of changes that is this node's own.
+    #[must_use]
+    pub fn own_layer(&self) -> Layer {
+        Layer::Node(self.node_id)
+    }
+
+    /// `producer.id.expiration.ms`, where it was changed at run time.
+    #[must_use]
+    pub fn producer_id_expiration_ms(&self) -> Option<i64> {
+        self.dynamic.producer_id_expiration_ms(self.node_id)
+    }
 }
 
 #[cfg(test)]
@@ -292,7 +357,7 @@ mod tests {
 
     #[test]
     fn a_snapshot_folds_to_the_same_image() {
-        let mut image = Image::new(TopicConfig::default());
+        let mut image = Image::new(1, TopicConfig::default());
         image.apply(&topic(1, "a", 3, 0));
         image.apply(&topic(2, "b", 2, 3));
         image.apply(&MetadataRecord::TopicDeleted { topic_id: [1; 16] });
@@ -301,7 +366,13 @@ mod tests {
             total: 4,
         });
         image.apply(&MetadataRecord::ProducerIds { next: 3000 });
-        let mut copy = Image::new(TopicConfig::default());
+        for node_id in [None, Some(1), Some(2)] {
+            image.apply(&MetadataRecord::BrokerConfig {
+                node_id,
+                config: vec![("log.retention.bytes".to_string(), "9".to_string())],
+            });
+        }
+        let mut copy = Image::new(1, TopicConfig::default());
         for record in image.snapshot() {
             copy.apply(&record);
         }
@@ -312,11 +383,13 @@ mod tests {
             5
         );
         assert!(copy.topic_by_name("a").is_none());
+        let b = copy.topic_by_name("b").expect("kept");
+        assert_eq!(b.config.retention_bytes, 9);
     }
 
     #[test]
     fn the_topic_of_offsets_is_not_retained_by_what_its_record_says() {
-        let mut image = Image::new(TopicConfig::default());
+        let mut image = Image::new(1, TopicConfig::default());
         image.apply(&topic(1, OFFSETS_TOPIC, 3, 0));
         let found = image.topic_by_name(OFFSETS_TOPIC).expect("exists");
         assert_eq!(found.config.retention_ms, -1);
@@ -330,7 +403,7 @@ mod tests {
 
     #[test]
     fn partitions_go_round_the_cores() {
-        let mut image = Image::new(TopicConfig::default());
+        let mut image = Image::new(1, TopicConfig::default());
         image.apply(&topic(1, "a", 3, 0));
         image.apply(&topic(2, "b", 1, image.next_core_slot()));
         let b = image.topic_by_name("b").expect("exists");

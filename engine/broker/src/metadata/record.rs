@@ -37,6 +37,11 @@ pub enum MetadataRecord {
     SnapshotBegin,
     /// The snapshot is complete; everything before its beginning may go.
     SnapshotEnd,
+    /// What is changed at run time of the broker with this node id, or of all brokers: all of it.
+    BrokerConfig {
+        node_id: Option<i32>,
+        config: Vec<(String, String)>,
+    },
 }
 
 /// Metadata bytes that cannot be understood.
@@ -114,6 +119,10 @@ mod tests {
             },
             MetadataRecord::ProducerIds { next: 2000 },
             MetadataRecord::TopicDeleted { topic_id: [7; 16] },
+            MetadataRecord::BrokerConfig {
+                node_id: Some(3),
+                config: vec![("log.retention.ms".to_string(), "1000".to_string())],
+            },
         ];
         let batch = encode_batch(&records, 1);
         let header = BatchHeader::parse(&batch).expect("a valid batch");

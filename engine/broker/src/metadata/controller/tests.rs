@@ -21,7 +21,7 @@ fn controller_of(broker_ids: &[i32]) -> (Controller, Image) {
     };
     (
         Controller::new(config, 42),
-        Image::new(TopicConfig::default()),
+        Image::new(1, TopicConfig::default()),
     )
 }
 
@@ -135,7 +135,7 @@ fn the_topic_of_offsets_is_created_once_and_is_nobodys_to_change() {
         },
         Change::Configure {
             changes: vec![ConfigChange {
-                topic: name,
+                target: ConfigTarget::Topic(name),
                 operations: Vec::new(),
                 replace: true,
             }],
@@ -202,7 +202,7 @@ fn configuration_steps_build_on_what_is_in_force() {
     run(&mut controller, &mut image, create(vec![new_topic("a", 1)]));
     let set = |name: &str, operation, value: &str, replace| Change::Configure {
         changes: vec![ConfigChange {
-            topic: "a".to_string(),
+            target: ConfigTarget::Topic("a".to_string()),
             operations: vec![(name.to_string(), operation, Some(value.to_string()))],
             replace,
         }],
@@ -288,7 +288,7 @@ fn a_resource_altered_twice_in_one_request_keeps_its_configuration() {
     let (mut controller, mut image) = controller();
     run(&mut controller, &mut image, create(vec![new_topic("a", 1)]));
     let set = |operations: &[(&str, &str)]| ConfigChange {
-        topic: "a".to_string(),
+        target: ConfigTarget::Topic("a".to_string()),
         operations: operations
             .iter()
             .map(|(name, value)| {
@@ -426,7 +426,7 @@ fn a_list_cannot_grow_beyond_what_describing_it_can_say() {
     let mut append = |value: String| {
         let change = Change::Configure {
             changes: vec![ConfigChange {
-                topic: "a".to_string(),
+                target: ConfigTarget::Topic("a".to_string()),
                 operations: vec![(key.to_string(), ConfigOperation::Append, Some(value))],
                 replace: false,
             }],
@@ -455,7 +455,7 @@ fn null_values_are_refused_as_kafka_refuses_them() {
     ] {
         let change = Change::Configure {
             changes: vec![ConfigChange {
-                topic: "a".to_string(),
+                target: ConfigTarget::Topic("a".to_string()),
                 operations: vec![("retention.ms".to_string(), operation, None)],
                 replace: false,
             }],
