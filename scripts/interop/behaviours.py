@@ -7,7 +7,7 @@ A behaviour that a client cannot show is a limit, named with its reason: never a
 CLIENTS = ("kcat", "confluent", "rdkafka", "java", "franz-go", "sarama")
 ADMIN = tuple(client for client in CLIENTS if client != "kcat")
 # Clients whose program has the group behaviours.
-GROUPS = ("rdkafka", "java", "franz-go", "sarama")
+GROUPS = ("confluent", "rdkafka", "java", "franz-go", "sarama")
 
 # name, what it proves, the clients that owe it
 BEHAVIOURS = (

@@ -65,7 +65,7 @@ def where(error):
         f"{frame.filename.rpartition('/')[2]}:{frame.lineno}"
         for frame in traceback.extract_tb(error.__traceback__)
     ]
-    files = ("kcat.py", "confluent_data.py", "confluent_admin.py")
+    files = ("kcat", "confluent_", "kafka_python", "aiokafka", "group_checks", "client_checks")
     own = [frame for frame in frames if frame.startswith(files)]
     return (own or frames)[-1]
 
