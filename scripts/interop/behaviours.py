@@ -4,10 +4,18 @@ A client that does not report a behaviour it owes has failed it: a crash half-wa
 A behaviour that a client cannot show is a limit, named with its reason: never a silent gap.
 """
 
-CLIENTS = ("kcat", "confluent", "rdkafka", "java", "franz-go", "sarama")
+CLIENTS = (
+    "kcat",
+    "confluent",
+    "kafka-python",
+    "rdkafka",
+    "java",
+    "franz-go",
+    "sarama",
+)
 ADMIN = tuple(client for client in CLIENTS if client != "kcat")
 # Clients whose program has the group behaviours.
-GROUPS = ("confluent", "rdkafka", "java", "franz-go", "sarama")
+GROUPS = ADMIN
 
 # name, what it proves, the clients that owe it
 BEHAVIOURS = (

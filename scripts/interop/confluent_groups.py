@@ -1,9 +1,9 @@
 """confluent-kafka: members of consumer groups and the requests about groups."""
 
-from confluent_kafka import Consumer, KafkaException, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 from confluent_kafka import ConsumerGroupTopicPartitions as GroupPartitions
 
-from checks import TIMEOUT_S
+from checks import END, TIMEOUT_S, equal
 from confluent_broker import COORDINATOR_ERRORS, Broker, as_read, error_code
 from group_checks import SESSION_MS, Group
 
@@ -11,12 +11,16 @@ STATES = {"STABLE": "Stable", "EMPTY": "Empty"}
 
 
 class Member:
+    """A consumer that counts what happens to it; without a topic it is in no group."""
+
     def __init__(self, config, topic):
         self.revoked = []
         self.assignments = 0
         self.answer = None
         self.consumer = Consumer({**config, "on_commit": self.on_commit})
-        self.consumer.subscribe([topic], on_assign=self.on_assign, on_revoke=self.on_revoke)
+        if topic is not None:
+            watch = {"on_assign": self.on_assign, "on_revoke": self.on_revoke}
+            self.consumer.subscribe([topic], **watch)
 
     def on_assign(self, _, partitions):
         self.assignments += bool(partitions)
@@ -34,7 +38,7 @@ class Member:
             error = message.error()
             if error is None:
                 read.append(as_read(message))
-            elif error.code() not in COORDINATOR_ERRORS:
+            elif error.code() not in {*COORDINATOR_ERRORS, KafkaError._PARTITION_EOF}:
                 raise KafkaException(error)
         return read
 
@@ -66,13 +70,23 @@ class GroupBroker(Broker):
 
     error_code = staticmethod(error_code)
 
-    def join(self, group, topic, strategy="range", instance=None):
-        more = {} if instance is None else {"group.instance.id": instance}
+    def parked(self, topic, wait_ms):
+        """A consumer at the end of partition 0, whose fetches wait that long for a record."""
+        member = self.join("interop-never-joined", None, **{"fetch.wait.max.ms": wait_ms})
+        member.consumer.assign([TopicPartition(topic, 0, END)])
+        # The end of the partition is reported once the position is known.
+        equal(self.read_on(member.consumer, {0}), [], "records before the end")
+        return member
+
+    def join(self, group, topic, strategy="range", instance=None, **more):
+        if instance is not None:
+            more["group.instance.id"] = instance
         config = self.config(
             **{
                 "group.id": group,
                 "auto.offset.reset": "earliest",
                 "enable.auto.commit": False,
+                "enable.partition.eof": topic is None,
                 "session.timeout.ms": SESSION_MS,
                 "heartbeat.interval.ms": 300,
                 "topic.metadata.refresh.interval.ms": 1000,

@@ -12,9 +12,9 @@ import time
 from pathlib import Path
 
 import api_versions
-from checks import NO_LZ4, TIMEOUT_S, Read, Record, Skip, arguments, compressible, equal
-from checks import expect, incompressible, numbered, run_all, verify
-from confluent_broker import Broker, delete_own_topics
+from checks import NO_LZ4, TIMEOUT_S, Read, Record, Skip, arguments, compressible
+from checks import delete_own_topics, equal, expect, incompressible, numbered, run_all, verify
+from confluent_broker import Broker
 
 KIB = 1024
 # Sizes before bytes, so that keys and values may hold anything.

@@ -126,8 +126,10 @@ def program(client):
         return [str(install.CACHE / "go" / client)]
     if client == "rdkafka":
         return [str(install.CACHE / "rdkafka-target" / "release" / "interop-rdkafka")]
-    file = {"kcat": "kcat.py", "confluent": "confluent_client.py"}[client]
-    return [str(install.VENV_PYTHON), str(install.HERE / file)]
+    if client == "kcat":
+        return [str(install.VENV_PYTHON), str(install.HERE / "kcat.py")]
+    python = install.VENV_PYTHON if client == "confluent" else install.PURE_PYTHON_BIN
+    return [str(python), str(install.HERE / f"{client.replace('-', '_')}_client.py")]
 
 
 def versions(clients):
@@ -141,6 +143,9 @@ def versions(clients):
     if "confluent" in clients:
         code = "import confluent_kafka as c; print(c.__version__, 'librdkafka', c.libversion()[0])"
         found["confluent"] = install.run([install.VENV_PYTHON, "-c", code]).strip()
+    for client in sorted({"kafka-python", "aiokafka"} & set(clients)):
+        code = f"import importlib.metadata as m; print(m.version({client!r}))"
+        found[client] = install.run([install.PURE_PYTHON_BIN, "-c", code]).strip()
     if "java" in clients:
         (jar,) = install.JAVA_LIBRARIES.glob("kafka-clients-*.jar")
         found["java"] = jar.stem
