@@ -8,6 +8,7 @@ others are made through confluent-kafka, so that they judge what kcat does with 
 import re
 import subprocess
 import tempfile
+import threading
 import time
 from pathlib import Path
 
@@ -59,6 +60,12 @@ class Kcat:
         """Reads to the end of the partitions, by assignment (kcat -C knows no group)."""
         where = ["-t", topic, *(["-p", partition] if partition is not None else [])]
         stdout, _ = self.run("-C", "-q", *where, "-o", offset, "-e", "-f", FORMAT, *options)
+        return parse(stdout)
+
+    def read_in_group(self, group, topic, *options):
+        """Reads as the only member of that group, from the start where it has no offset."""
+        start = ["-X", "auto.offset.reset=earliest"]
+        stdout, _ = self.run("-q", "-f", FORMAT, *start, *options, "-G", group, topic)
         return parse(stdout)
 
 
@@ -251,7 +258,33 @@ def checks(kcat, broker, served, scratch):
         expect("Message size too large" in log, f"kcat said: {log}")
         verify(kcat.read(topic, partition=0), numbered(1))
 
+    def commit_async():
+        """kcat commits by itself, what it has printed, and for the last time when it ends."""
+        topic = broker.create("commit-async")
+        kcat.produce(topic, numbered(10))
+        verify(kcat.read_in_group(topic, topic, "-c", 6), numbered(10)[:6])
+        verify(kcat.read_in_group(topic, topic, "-e"), numbered(10)[6:], first_offset=6)
+
+    def fan_in():
+        topic = broker.create("fan-in", partitions=3)
+        parts = [numbered(200, partition) for partition in range(3)]
+        producers = [threading.Thread(target=kcat.produce, args=(topic, one)) for one in parts]
+        for producer in producers:
+            producer.start()
+        verify(kcat.read_in_group(topic, topic, "-c", 600), sum(parts, []))
+        for producer in producers:
+            producer.join()
+
+    def fan_out():
+        topic = broker.create("fan-out")
+        kcat.produce(topic, numbered(100))
+        for number in range(3):
+            verify(kcat.read_in_group(f"{topic}-{number}", topic, "-e"), numbered(100))
+
     return {
+        "commit-async": commit_async,
+        "fan-in": fan_in,
+        "fan-out": fan_out,
         "create": create,
         "acks-all": acks("all"),
         "acks-1": acks("1"),
