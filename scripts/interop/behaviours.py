@@ -8,6 +8,7 @@ CLIENTS = (
     "kcat",
     "confluent",
     "kafka-python",
+    "aiokafka",
     "rdkafka",
     "java",
     "franz-go",
@@ -15,7 +16,9 @@ CLIENTS = (
 )
 ADMIN = tuple(client for client in CLIENTS if client != "kcat")
 # Clients whose program has the group behaviours.
-GROUPS = ADMIN
+GROUPS = ("confluent", "kafka-python", "aiokafka", "rdkafka", "java", "franz-go", "sarama")
+# kcat joins groups too (-G), and shows what needs one member alone.
+GROUPS_AND_KCAT = ("kcat", *GROUPS)
 
 # name, what it proves, the clients that owe it
 BEHAVIOURS = (
@@ -59,7 +62,7 @@ BEHAVIOURS = (
     ("group-cooperative", "cooperative-sticky: nobody loses what it keeps", GROUPS),
     ("group-static", "a static member restarts within its session: no rebalance", GROUPS),
     ("commit-sync", "a new member resumes exactly where the last committed", GROUPS),
-    ("commit-async", "the same, the answer taken later", GROUPS),
+    ("commit-async", "the same, the answer taken later", GROUPS_AND_KCAT),
     ("metadata-commit", "the metadata beside an offset comes back, also empty", GROUPS),
     ("crash-resume", "after a crash the committed offset counts: no record skipped", GROUPS),
     ("reset-offsets", "refused with members; without, the next member starts there", GROUPS),
@@ -68,15 +71,26 @@ BEHAVIOURS = (
     ("delete-group", "refused with members; then gone together with its offsets", GROUPS),
     ("pause-resume", "a paused partition brings nothing, then all of it", GROUPS),
     ("regex-subscription", "a topic created later is found, others are not", GROUPS),
-    ("fan-in", "three producers, one consumer: every record once", GROUPS),
-    ("fan-out", "three groups: each reads every record", GROUPS),
+    ("fan-in", "three producers, one consumer: every record once", GROUPS_AND_KCAT),
+    ("fan-out", "three groups: each reads every record", GROUPS_AND_KCAT),
 )
 
 # client, behaviour: why that client cannot show it. Printed as `limit`, and not run.
+NO_ADMIN = "kcat sends no admin requests, nor commits on demand (it imports no such call of librdkafka)"
+NEEDS_REQUESTS = {"commit-sync", "metadata-commit", "reset-offsets", "list-groups"}
+NEEDS_REQUESTS |= {"describe-group", "delete-group"}
+GROUP_NAMES = {name for name, _, clients in BEHAVIOURS if clients == GROUPS}
 LIMITS = {
-    ("kcat", name): "kcat sends no admin requests"
+    ("kcat", name): NO_ADMIN
     for name, _, clients in BEHAVIOURS
-    if clients == ADMIN
+    if "kcat" not in clients and (name not in GROUP_NAMES or name in NEEDS_REQUESTS)
+}
+LIMITS["kcat", "pause-resume"] = "kcat pauses nothing (it imports no rd_kafka_pause_partitions)"
+LIMITS |= {
+    ("aiokafka", "alter-configs"): "no IncrementalAlterConfigs (admin/client.py)",
+    ("aiokafka", "list-offsets"): "its consumer asks for no newest timestamp (consumer/fetcher.py)",
+    ("aiokafka", "group-cooperative"): "no cooperative assignor (coordinator/assignors)",
+    ("aiokafka", "delete-group"): "no DeleteGroups (admin/client.py)",
 }
 
 # The subset for CI (--quick): one behaviour of each kind.
@@ -104,5 +118,7 @@ def owed_by(client, peer):
     return [
         name
         for name, _, clients in BEHAVIOURS
-        if client in clients and not (peer == "kafka" and name == "refuse-compact")
+        if client in clients
+        and (client, name) not in LIMITS
+        and not (peer == "kafka" and name == "refuse-compact")
     ]

@@ -30,6 +30,8 @@ class Broker(AdminRequests):
     LZ4_NEEDS_COORDINATOR = True
     NULL_HEADERS = True
     NEEDS_KEY_OR_VALUE = False
+    DESCRIBE_CREATES = False
+    PRODUCE_NAMES_INVALID_TOPIC = True
     CONTENT_NOTE = None
 
     def __init__(self, bootstrap, prefix):

@@ -75,7 +75,8 @@ class AdminRequests:
     def configs_of(self, topic):
         resource = ConfigResource(ConfigResourceType.TOPIC, topic)
         found = self.admin.describe_configs([resource], config_filter="all")["topic"][topic]
-        return {name: Config(one["value"], ConfigSourceType[one["config_source"]].value) for name, one in found.items()}
+        source = lambda one: ConfigSourceType[one["config_source"]].value
+        return {name: Config(one["value"], source(one)) for name, one in found.items()}
 
     def alter(self, topic, name, value):
         """Sets one config, or restores its default where the value is None."""

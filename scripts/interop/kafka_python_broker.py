@@ -74,6 +74,8 @@ class Broker(AdminRequests):
     # The producer takes only bytes as the value of a header, and no record without both.
     NULL_HEADERS = False
     NEEDS_KEY_OR_VALUE = True
+    DESCRIBE_CREATES = False
+    PRODUCE_NAMES_INVALID_TOPIC = True
     CONTENT_NOTE = "the client refuses null headers, and a null key together with a null value"
 
     def __init__(self, bootstrap, prefix):

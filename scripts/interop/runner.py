@@ -72,7 +72,7 @@ class Report:
             {"client": client, "check": check, "status": status, "ms": ms, "note": note}
         )
         word = {"ok": "ok  ", "skip": "skip", "fail": "FAIL"}[status]
-        line = f"{word}  {client:<10} {check:<20} {ms:>6} ms"
+        line = f"{word}  {client:<12} {check:<20} {ms:>6} ms"
         self.say(f"{line}  {note}" if note else line)
 
     def count(self, status):
@@ -85,11 +85,11 @@ class Report:
         cell.update({key: "limit" for key in LIMITS if key[1] in tested})
         words = {"ok": "ok", "skip": "skip", "fail": "FAIL", "limit": "limit", None: "."}
         self.say()
-        self.say(f"{'':<20} " + " ".join(f"{client:<10}" for client in clients))
+        self.say(f"{'':<20} " + " ".join(f"{client:<12}" for client in clients))
         for name, meaning, _ in BEHAVIOURS:
             row = [cell.get((client, name)) for client in clients]
             if any(row):
-                cells = " ".join(f"{words[status]:<10}" for status in row)
+                cells = " ".join(f"{words[status]:<12}" for status in row)
                 self.say(f"{name:<20} {cells} {meaning}")
         for client, reason in sorted({(client, why) for (client, _), why in LIMITS.items()}):
             if client in clients:
