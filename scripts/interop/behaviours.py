@@ -76,7 +76,7 @@ BEHAVIOURS = (
 )
 
 # client, behaviour: why that client cannot show it. Printed as `limit`, and not run.
-NO_ADMIN = "kcat sends no admin requests, nor commits on demand (it imports no such call of librdkafka)"
+NO_ADMIN = "kcat sends no admin requests, nor commits on demand: it imports no such call"
 NEEDS_REQUESTS = {"commit-sync", "metadata-commit", "reset-offsets", "list-groups"}
 NEEDS_REQUESTS |= {"describe-group", "delete-group"}
 GROUP_NAMES = {name for name, _, clients in BEHAVIOURS if clients == GROUPS}
