@@ -1,4 +1,4 @@
-"""What the two Python clients share: running checks, reporting them, and comparing records.
+"""What the Python clients share: running checks, reporting them, and comparing records.
 
 A check is a function without arguments that raises on failure, raises Skip when the client
 cannot show it, and may return a note. Each outcome is one JSON line on stdout.
@@ -7,6 +7,7 @@ cannot show it, and may return a note. Each outcome is one JSON line on stdout.
 import argparse
 import json
 import random
+import sys
 import time
 import traceback
 from collections import namedtuple
@@ -28,6 +29,14 @@ NO_LZ4 = (
 Record = namedtuple(
     "Record", "partition key value headers timestamp", defaults=(0, None, None, (), None)
 )
+# Where to read from, as the protocol numbers it.
+START, END = -2, -1
+
+# One partition as a topic's description has it, with the numbers of brokers.
+Partition = namedtuple("Partition", "id leader replicas isr")
+# A config's value and where it comes from, and an offset with its record's timestamp.
+Config = namedtuple("Config", "value source")
+Listed = namedtuple("Listed", "offset timestamp")
 Read = namedtuple("Read", "partition offset key value headers timestamp")
 
 
@@ -64,13 +73,23 @@ def run_all(client, names, functions):
         print(json.dumps(line), flush=True)
 
 
+def delete_own_topics(broker):
+    """Leaves the broker as it was found; what cannot be deleted is no failure here."""
+    try:
+        for name in broker.topics():
+            if name.startswith(broker.prefix):
+                broker.delete(name)
+    except Exception as error:  # each client has errors of its own
+        print(f"topics of this run stay: {error}", file=sys.stderr)
+
+
 def where(error):
     """File and line of the check, rather than of what it called."""
     frames = [
         f"{frame.filename.rpartition('/')[2]}:{frame.lineno}"
         for frame in traceback.extract_tb(error.__traceback__)
     ]
-    files = ("kcat.py", "confluent_data.py", "confluent_admin.py")
+    files = ("kcat", "data_checks", "admin_checks", "group_checks")
     own = [frame for frame in frames if frame.startswith(files)]
     return (own or frames)[-1]
 

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Installs the clients under test, only what is missing, into one cache directory.
 
-    install.py kcat confluent rdkafka java franz-go sarama kafkajs tools
+    install.py kcat confluent kafka-python aiokafka rdkafka java franz-go sarama kafkajs tools
 
 Debian packages come by apt-get (as root or through sudo), confluent-kafka into a virtual
 environment, the Java program and kafka-clients by Maven, kafkajs by npm, the Go programs by a Go
@@ -29,12 +29,23 @@ CACHE = Path(
 # What Debian 12 and 13 and Ubuntu 22.04 and 24.04 ship; apt has one version per release.
 KCAT_VERSION = "1.7.1"
 CONFLUENT_KAFKA = "confluent-kafka==2.16.1"
+# kafka-python and aiokafka are Python alone; the codecs they use are packages of their own.
+PURE_PYTHON = (
+    "kafka-python==3.0.12",
+    "aiokafka==0.14.0",
+    "cramjam==2.14.0",
+    "lz4==4.4.5",
+    "python-snappy==0.7.3",
+    "zstandard==0.25.0",
+)
 # What java/pom.xml compiles for; some distributions' default is older.
 JAVA_RELEASE = 17
 # What kafkajs's program is written for; Debian 12 and Ubuntu 24.04 ship it.
 NODE_RELEASE = 18
 
 VENV_PYTHON = CACHE / "venv" / "bin" / "python"
+PURE_VENV = CACHE / "pure-python"
+PURE_PYTHON_BIN = PURE_VENV / "bin" / "python"
 JAVA_CLASSES = CACHE / "java" / "classes"
 JAVA_LIBRARIES = CACHE / "java" / "lib"
 NODE_MODULES = CACHE / "kafkajs" / "node_modules"
@@ -94,18 +105,28 @@ def kcat():
 
 
 def confluent():
+    packages_into(CACHE / "venv", "confluent", CONFLUENT_KAFKA)
+
+
+def pure_python():
+    packages_into(PURE_VENV, "pure-python", *PURE_PYTHON)
+
+
+def packages_into(where, name, *packages):
+    """A virtual environment with those packages, and what they need, and no others."""
+
     def build():
-        say(f"{CONFLUENT_KAFKA} into {CACHE / 'venv'}")
-        shutil.rmtree(CACHE / "venv", ignore_errors=True)
+        say(f"{' '.join(packages)} into {where}")
+        shutil.rmtree(where, ignore_errors=True)
         # Debian's python3 has the venv module but, without python3-venv, not what it needs.
         probe = [sys.executable, "-c", "import ensurepip, venv"]
         if subprocess.run(probe, capture_output=True).returncode != 0:
             apt_install("python3-venv")
-        run([sys.executable, "-m", "venv", CACHE / "venv"])
-        pip = [VENV_PYTHON, "-m", "pip", "install", "--quiet", "--only-binary=:all:"]
-        run([*pip, CONFLUENT_KAFKA])
+        run([sys.executable, "-m", "venv", where])
+        pip = [where / "bin" / "python", "-m", "pip", "install", "--quiet"]
+        run([*pip, "--only-binary=:all:", *packages])
 
-    stamped("confluent", digest_of(CONFLUENT_KAFKA, sys.version), build)
+    stamped(name, digest_of(*packages, sys.version), build)
 
 
 def java_tools():
@@ -260,6 +281,8 @@ def need(tool, where):
 INSTALLERS = {
     "kcat": kcat,
     "confluent": confluent,
+    "kafka-python": pure_python,
+    "aiokafka": pure_python,
     "rdkafka": rdkafka,
     "java": java,
     "franz-go": lambda: go("franz-go"),

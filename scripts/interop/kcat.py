@@ -8,13 +8,16 @@ others are made through confluent-kafka, so that they judge what kcat does with 
 import re
 import subprocess
 import tempfile
+import threading
 import time
 from pathlib import Path
 
 import api_versions
+import kcat_groups
 from checks import LARGE_RECORD_BYTES, NO_LZ4, TIMEOUT_S, Read, Record, Skip, arguments
-from checks import compressible, equal, expect, incompressible, numbered, run_all, verify
-from confluent_broker import Broker, delete_own_topics
+from checks import compressible, delete_own_topics, equal, expect, incompressible, numbered
+from checks import run_all, verify
+from confluent_groups import GroupBroker
 
 KIB = 1024
 # Sizes before bytes, so that keys and values may hold anything.
@@ -59,6 +62,12 @@ class Kcat:
         """Reads to the end of the partitions, by assignment (kcat -C knows no group)."""
         where = ["-t", topic, *(["-p", partition] if partition is not None else [])]
         stdout, _ = self.run("-C", "-q", *where, "-o", offset, "-e", "-f", FORMAT, *options)
+        return parse(stdout)
+
+    def read_in_group(self, group, topic, *options):
+        """Reads as the only member of that group, from the start where it has no offset."""
+        start = ["-X", "auto.offset.reset=earliest"]
+        stdout, _ = self.run("-q", "-f", FORMAT, *start, *options, "-G", group, topic)
         return parse(stdout)
 
 
@@ -252,7 +261,33 @@ def checks(kcat, broker, served, scratch):
         expect("Message size too large" in log, f"kcat said: {log}")
         verify(kcat.read(topic, partition=0), numbered(1))
 
+    def commit_async():
+        """kcat commits by itself, what it has printed, and for the last time when it ends."""
+        topic = broker.create("commit-async")
+        kcat.produce(topic, numbered(10))
+        verify(kcat.read_in_group(topic, topic, "-c", 6), numbered(10)[:6])
+        verify(kcat.read_in_group(topic, topic, "-e"), numbered(10)[6:], first_offset=6)
+
+    def fan_in():
+        topic = broker.create("fan-in", partitions=3)
+        parts = [numbered(200, partition) for partition in range(3)]
+        producers = [threading.Thread(target=kcat.produce, args=(topic, one)) for one in parts]
+        for producer in producers:
+            producer.start()
+        verify(kcat.read_in_group(topic, topic, "-c", 600), sum(parts, []))
+        for producer in producers:
+            producer.join()
+
+    def fan_out():
+        topic = broker.create("fan-out")
+        kcat.produce(topic, numbered(100))
+        for number in range(3):
+            verify(kcat.read_in_group(f"{topic}-{number}", topic, "-e"), numbered(100))
+
     return {
+        "commit-async": commit_async,
+        "fan-in": fan_in,
+        "fan-out": fan_out,
         "create": create,
         "acks-all": acks("all"),
         "acks-1": acks("1"),
@@ -276,10 +311,13 @@ def checks(kcat, broker, served, scratch):
 def main():
     options = arguments(__doc__)
     kcat = Kcat(options.bootstrap, options.prefix)
-    broker = Broker(options.bootstrap, options.prefix)
+    broker = GroupBroker(options.bootstrap, options.prefix)
     served = api_versions.api_versions(options.bootstrap)
     with tempfile.TemporaryDirectory(prefix="interop-kcat-") as scratch:
-        functions = checks(kcat, broker, served, Path(scratch))
+        functions = {
+            **checks(kcat, broker, served, Path(scratch)),
+            **kcat_groups.checks(kcat, broker, FORMAT, parse),
+        }
         run_all("kcat", options.checks, functions)
     delete_own_topics(broker)
 

@@ -75,7 +75,7 @@ class Report:
             {"client": client, "check": check, "status": status, "ms": ms, "note": note}
         )
         word = {"ok": "ok   ", "skip": "limit", "fail": "FAIL "}[status]
-        line = f"{word}  {client:<10} {check:<20} {ms:>6} ms"
+        line = f"{word}  {client:<12} {check:<20} {ms:>6} ms"
         self.say(f"{line}  {note}" if note else line)
 
     def count(self, status):
@@ -88,11 +88,11 @@ class Report:
         cell.update({key: "limit" for key in LIMITS if key[1] in tested})
         words = {"ok": "ok", "skip": "limit", "fail": "FAIL", "limit": "limit", None: "."}
         self.say()
-        self.say(f"{'':<20} " + " ".join(f"{client:<10}" for client in clients))
+        self.say(f"{'':<20} " + " ".join(f"{client:<12}" for client in clients))
         for name, meaning, _ in BEHAVIOURS:
             row = [cell.get((client, name)) for client in clients]
             if any(row):
-                cells = " ".join(f"{words[status]:<10}" for status in row)
+                cells = " ".join(f"{words[status]:<12}" for status in row)
                 self.say(f"{name:<20} {cells} {meaning}")
         for client, reason in sorted({(client, why) for (client, _), why in LIMITS.items()}):
             if client in clients:
@@ -135,8 +135,10 @@ def program(client):
     if client == "kafkajs":
         path = f"NODE_PATH={install.NODE_MODULES}"
         return ["env", path, "node", str(install.HERE / "kafkajs" / "main.js")]
-    file = {"kcat": "kcat.py", "confluent": "confluent_client.py"}[client]
-    return [str(install.VENV_PYTHON), str(install.HERE / file)]
+    if client == "kcat":
+        return [str(install.VENV_PYTHON), str(install.HERE / "kcat.py")]
+    python = install.VENV_PYTHON if client == "confluent" else install.PURE_PYTHON_BIN
+    return [str(python), str(install.HERE / f"{client.replace('-', '_')}_client.py")]
 
 
 def versions(clients):
@@ -150,6 +152,9 @@ def versions(clients):
     if "confluent" in clients:
         code = "import confluent_kafka as c; print(c.__version__, 'librdkafka', c.libversion()[0])"
         found["confluent"] = install.run([install.VENV_PYTHON, "-c", code]).strip()
+    for client in sorted({"kafka-python", "aiokafka"} & set(clients)):
+        code = f"import importlib.metadata as m; print(m.version({client!r}))"
+        found[client] = install.run([install.PURE_PYTHON_BIN, "-c", code]).strip()
     if "java" in clients:
         (jar,) = install.JAVA_LIBRARIES.glob("kafka-clients-*.jar")
         found["java"] = jar.stem
