@@ -248,7 +248,16 @@ class Member:
             self.group.fail(f"a member died of {type(error).__name__}: {error}")
         finally:
             self.next.clear()
-            self.consumer.close()
+            self._close()
+
+    def _close(self):
+        """Gives the partitions back before closing: librdkafka 2.16 can wait for itself for ever when
+        a consumer is told of their loss while it closes, and holds Python's lock meanwhile."""
+        self.consumer.unsubscribe()
+        deadline = time.monotonic() + SESSION_MS / 1000
+        while self.consumer.assignment() and time.monotonic() < deadline:
+            self.consumer.consume(200, 0.05)
+        self.consumer.close()
 
     def _failed(self, error):
         # Such a consumer is of no use any more: a broker's restart must not do that to one.
