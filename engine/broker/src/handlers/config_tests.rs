@@ -217,16 +217,16 @@ fn what_cannot_be_changed_is_refused_with_a_reason() {
         (
             "log.segment.bytes",
             "3",
-            INVALID_CONFIG,
+            INVALID_REQUEST,
             "allowed is 1048576",
         ),
         (
             "producer.id.expiration.ms",
             "0",
-            INVALID_CONFIG,
+            INVALID_REQUEST,
             "allowed is 1",
         ),
-        ("log.cleanup.policy", "compact", INVALID_CONFIG, "delete"),
+        ("log.cleanup.policy", "compact", INVALID_REQUEST, "delete"),
     ];
     for (key, value, code, words) in rows {
         let answer = alter(&mut node, (BROKER, "1"), (key, SET, Some(value)), Mode::Do);
@@ -266,12 +266,13 @@ fn what_is_only_validated_changes_nothing() {
             0
         );
         let bad = (key, SET, Some("x"));
-        assert_eq!(
-            alter(&mut node, resource, bad, Mode::Validate).0,
-            INVALID_CONFIG
-        );
+        let code = match resource.0 {
+            TOPIC => INVALID_CONFIG,
+            _ => INVALID_REQUEST,
+        };
+        assert_eq!(alter(&mut node, resource, bad, Mode::Validate).0, code);
         let refused = replace(&mut node, resource, &[(key, "x")], Mode::Validate);
-        assert_eq!(refused, INVALID_CONFIG);
+        assert_eq!(refused, code);
         assert_eq!(value(&mut node, resource, key), before);
     }
     let topics = [("new", 3), ("orders", 3)].map(|(name, num_partitions)| CreatableTopic {

@@ -150,7 +150,8 @@ fn configure_broker(
             .any(|(key, old)| *key == name && old == value);
         if !is_kept && let Err(error) = broker::find_dynamic(&name).and_then(|key| key.check(value))
         {
-            return refuse(ErrorCode::InvalidConfig, error.to_string());
+            // Kafka's own code for a broker's value; for a topic's it is INVALID_CONFIG.
+            return refuse(ErrorCode::InvalidRequest, error.to_string());
         }
         config.push((name, value.to_string()));
     }
