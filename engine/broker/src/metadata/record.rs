@@ -130,6 +130,42 @@ mod tests {
         assert_eq!(decode_batch(&header, &batch).expect("readable"), records);
     }
 
+    /// A batch as it was written when there were no records of broker configuration.
+    const FORMER_BATCH: &str = "\
+         00000000000000000000008b0000000002716d208f000000000000000001a212d8d7a5000001a212\
+         d8d7a5ffffffffffffffffffffffffffff00000001b00100000001a20101726574656e74696f6e2e\
+         6d738c000000f4ffffff31303030ffffffff00000000005b02bb306c2742d4a368c5795cf323f400\
+         00006f6c64ffffffffff0300000000000000c8ffffff010000000000000000";
+
+    #[test]
+    fn batches_of_former_versions_are_read() {
+        let digits = FORMER_BATCH.as_bytes();
+        let batch: Vec<u8> = digits
+            .chunks(2)
+            .map(|pair| {
+                let pair = std::str::from_utf8(pair).expect("digits");
+                u8::from_str_radix(pair, 16).expect("hexadecimal")
+            })
+            .collect();
+        let header = BatchHeader::parse(&batch).expect("a valid batch");
+        header.verify_crc(&batch).expect("a valid CRC");
+        let records = decode_batch(&header, &batch).expect("readable");
+        let [
+            MetadataRecord::Topic {
+                name,
+                partitions,
+                config,
+                ..
+            },
+        ] = &records[..]
+        else {
+            panic!("unexpected {records:?}");
+        };
+        assert_eq!((name.as_str(), *partitions), ("old", 3));
+        let expected = [("retention.ms".to_string(), "1000".to_string())];
+        assert_eq!(config[..], expected);
+    }
+
     #[test]
     fn unknown_bytes_are_refused_not_guessed() {
         let mut builder = RecordBatchBuilder::new();
