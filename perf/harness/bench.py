@@ -5,9 +5,8 @@ import shutil
 import statistics
 from dataclasses import dataclass, field
 
-from .processes import (
-    CLIENT_CORE, Broker, FloorServer, Holder, Load, ended_ticks, run_tool,
-)
+from .machine import interrupt_core, say
+from .processes import Broker, Cores, FloorServer, Holder, Load, ended_ticks, run_tool
 
 
 @dataclass
@@ -54,19 +53,30 @@ class Bench:
     partitions: int
     idle: str
     noise: object
+    cores: Cores = Cores(server=0, client=1)
+
+    def serve_where_the_disk_interrupts(self):
+        """Puts servers of one core where the disk's interrupts are handled, if that is one of ours.
+
+        The kernel finishes a durable write on that core: what the clients do there would be in its
+        way, however little the server itself is disturbed.
+        """
+        if interrupt_core(self.work) == self.cores.client:
+            self.cores = Cores(server=self.cores.client, client=self.cores.server)
+        say(f"the server is on core {self.cores.server}, all else on core {self.cores.client}")
 
     def durable_server(self):
         """The raw durable server on a fresh file."""
         file = self.work / "durable-floor"
         return FloorServer(
-            self.floor, "durable-server", "--file", file, "--idle", self.idle
+            self.floor, self.cores.server, "durable-server", "--file", file, "--idle", self.idle
         )
 
     def sendfile_server(self):
         """The raw sendfile server; its file is written once and kept."""
         file = self.work / "sendfile-floor"
         return FloorServer(
-            self.floor, "sendfile-server", "--file", file, "--file-bytes", self.fill_bytes
+            self.floor, self.cores.server, "sendfile-server", "--file", file, "--file-bytes", self.fill_bytes
         )
 
     def start_broker(self, cores=1, fresh=True, settings=()):
@@ -76,7 +86,8 @@ class Bench:
             shutil.rmtree(data_dir, ignore_errors=True)
             # Deleted blocks may be discarded on the device; have that over before measuring.
             os.sync()
-        return Broker(self.broker, data_dir, cores, [f"idle={self.idle}", *settings])
+        first_core = self.cores.server if cores == 1 else 0
+        return Broker(self.broker, data_dir, first_core, cores, [f"idle={self.idle}", *settings])
 
     @property
     def data_dir(self):
@@ -89,20 +100,16 @@ class Bench:
         )
 
     def load(self, subcommand, protocol, server, *arguments, yields=False):
-        return Load(self.floor, subcommand, protocol, server.address, *arguments, yields=yields)
+        where = (protocol, server.address)
+        return Load(self.floor, self.cores.client, subcommand, *where, *arguments, yields=yields)
 
     def hold_connections(self, server, connections):
         """Idle connections to a server."""
-        return Holder(self.floor, server.address, connections)
+        return Holder(self.floor, self.cores.client, server.address, connections)
 
     def warm_up_s(self):
         """How long a load runs before it is measured."""
         return max(0.5, self.seconds / 4)
-
-    @property
-    def client_core(self):
-        """The core of everything that is not the server."""
-        return CLIENT_CORE
 
     def append(self, protocol, server, *arguments):
         """Appends for the usual time on a quiet machine; the load's figures."""

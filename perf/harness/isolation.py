@@ -56,6 +56,7 @@ class ColdKeeper:
 
 def measure_isolation(bench, options):
     """Round by round: quiet, then with idle connections and cold consumers."""
+    bench.serve_where_the_disk_interrupts()
     say(f"writing {bench.fill_bytes >> 20} MiB that are read cold")
     with bench.start_broker() as broker:
         bench.create_topic(broker, COLD_TOPIC)
@@ -84,7 +85,7 @@ def one_round(bench, broker, options):
         found["open_s"] = idle.figures["open_s"]
         resident = [broker.resident_bytes()]
         found["idle_connection_bytes"] = (resident[0] - before) / options.connections
-        with ColdKeeper(bench.data_dir / "topics" / COLD_TOPIC, bench.client_core):
+        with ColdKeeper(bench.data_dir / "topics" / COLD_TOPIC, bench.cores.client):
             storm_s = bench.seconds + STORM_WARM_UP_S + bench.warm_up_s() + 1
             consumers = bench.load(
                 "fetch-load", "kafka", broker, "--topic", COLD_TOPIC, "--seconds", storm_s,

@@ -46,6 +46,24 @@ def check_cores():
         raise CannotMeasure(f"cores 0 and 1 are needed; this process may use {sorted(allowed)}")
 
 
+def interrupt_core(directory):
+    """The core that handles nine tenths of the interrupts of a directory's disk, or None."""
+    device = os.stat(directory).st_dev
+    node = Path(f"/sys/dev/block/{os.major(device)}:{os.minor(device)}").resolve()
+    lists = [parent / "msi_irqs" for parent in node.parents if (parent / "msi_irqs").is_dir()]
+    if not lists:
+        return None
+    numbers = {f"{entry.name}:" for entry in lists[0].iterdir()}
+    header, *rows = Path("/proc/interrupts").read_text().splitlines()
+    counts = [0] * len(header.split())
+    for row in rows:
+        number, *words = row.split()
+        if number in numbers:
+            counts = [count + int(word) for count, word in zip(counts, words)]
+    most = max(counts)
+    return counts.index(most) if most > 0 and most >= 0.9 * sum(counts) else None
+
+
 def check_descriptors(wanted):
     """Raises the limit of open files as far as `wanted`, or says that it is too low."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)

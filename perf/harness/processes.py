@@ -1,6 +1,6 @@
 """Servers under measurement and the loads run against them.
 
-A server runs pinned to core 0 (unless it is given more cores), a load pins itself to core 1.
+A server runs pinned to one core (unless it is given more), a load pins itself to another.
 """
 
 import json
@@ -11,13 +11,13 @@ import signal
 import subprocess
 import threading
 import time
-from collections import deque
+from collections import deque, namedtuple
 
 from .machine import CannotMeasure, free_port, process_ticks, yield_to_others
 
 READY = re.compile(r"\bready\b")
-SERVER_CORE = 0
-CLIENT_CORE = 1
+# Where a server and its load run.
+Cores = namedtuple("Cores", "server client")
 READY_S = 180
 STOP_S = 120
 COUNTERS_S = 10
@@ -115,22 +115,22 @@ class Server:
 class FloorServer(Server):
     """A yardstick; the port is in its ready line."""
 
-    def __init__(self, floor, subcommand, *arguments):
-        listen = ["--listen", "127.0.0.1:0", "--core", SERVER_CORE]
-        super().__init__([floor, subcommand, *listen, *arguments], {SERVER_CORE})
+    def __init__(self, floor, core, subcommand, *arguments):
+        listen = ["--listen", "127.0.0.1:0", "--core", core]
+        super().__init__([floor, subcommand, *listen, *arguments], {core})
         self.address = self.ready_line.split()[-1]
 
 
 class Broker(Server):
     """The broker, reached by its documented command line only."""
 
-    def __init__(self, binary, data_dir, cores, settings):
+    def __init__(self, binary, data_dir, first_core, cores, settings):
         self.address = f"127.0.0.1:{free_port()}"
         command = [binary, "serve", "--data-dir", data_dir, "--listen", self.address]
-        command += ["--cores", cores]
+        command += ["--cores", cores, "--set", f"first_core={first_core}"]
         for setting in settings:
             command += ["--set", setting]
-        super().__init__(command, set(range(cores)))
+        super().__init__(command, set(range(first_core, first_core + cores)))
 
     def told(self):
         """What the broker tells about itself when asked by SIGUSR1."""
@@ -171,9 +171,9 @@ class Load:
     One that `yields` is of the scheduling class SCHED_IDLE: it runs while nothing else wants to.
     """
 
-    def __init__(self, floor, subcommand, protocol, address, *arguments, yields=False):
+    def __init__(self, floor, core, subcommand, protocol, address, *arguments, yields=False):
         command = [floor, subcommand, "--protocol", protocol, "--connect", address]
-        command += ["--core", CLIENT_CORE, *arguments]
+        command += ["--core", core, *arguments]
         self.command = [str(part) for part in command]
         self.process = subprocess.Popen(
             self.command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
@@ -192,8 +192,8 @@ class Load:
 class Holder:
     """Idle connections, open until the end of the `with`; `figures` says how they were opened."""
 
-    def __init__(self, floor, address, connections):
-        command = [floor, "idle-connections", "--connect", address, "--core", CLIENT_CORE]
+    def __init__(self, floor, core, address, connections):
+        command = [floor, "idle-connections", "--connect", address, "--core", core]
         command += ["--connections", connections]
         self.command = [str(part) for part in command]
         self.process = subprocess.Popen(
