@@ -66,7 +66,7 @@ impl Coordinator {
         let identity = &request.identity;
         match here.and_then(|here| here.groups.get(identity.group.as_str())) {
             Some(group) => group.validate_commit(identity),
-            None if identity.generation >= 0 => Err(ErrorCode::IllegalGeneration),
+            None if identity.generation >= 0 => Err(ErrorCode::GroupIdNotFound),
             // Kafka has no such bound and no code of its own for it.
             None if self.is_full() => Err(ErrorCode::PolicyViolation),
             None => Ok(()),

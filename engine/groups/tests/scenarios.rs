@@ -301,7 +301,7 @@ fn members_leave_and_the_last_one_leaves_an_empty_group_behind() {
 #[test]
 fn commits_are_fenced() {
     let mut world = World::new(config());
-    assert_eq!(world.commit("", 3, 1), ErrorCode::IllegalGeneration);
+    assert_eq!(world.commit("", 3, 1), ErrorCode::GroupIdNotFound);
     assert_eq!(world.commit("", -1, 1), ErrorCode::None);
     let (ids, generation) = world.stable(&["one"]);
     assert_eq!(world.commit("", -1, 2), ErrorCode::UnknownMemberId);

@@ -198,6 +198,43 @@ fn what_does_not_exist_is_refused_and_the_rest_committed() {
 }
 
 #[test]
+fn a_commit_of_a_generation_of_no_group_is_refused_in_the_words_of_its_version() {
+    let (mut node, client) = node();
+    let codes = [
+        (8, ErrorCode::IllegalGeneration),
+        (9, ErrorCode::GroupIdNotFound),
+    ];
+    for (version, code) in codes {
+        let partitions = [OffsetCommitRequestPartition::default()];
+        let topics = [OffsetCommitRequestTopic {
+            name: "orders",
+            partitions: Array::from(&partitions),
+            ..Default::default()
+        }];
+        let request = OffsetCommitRequest {
+            group_id: "nobody",
+            generation_id_or_member_epoch: 3,
+            member_id: "somebody",
+            topics: Array::from(&topics),
+            ..Default::default()
+        };
+        let mut body = Vec::new();
+        request.encode(version, &mut body).expect("encodes");
+        node.request(0, client, ApiKey::OffsetCommit, version, &body);
+        node.settle();
+        let answers = node.answers(0, client, ApiKey::OffsetCommit, version);
+        let response = OffsetCommitResponse::parse(version, &answers[0]).expect("decodes");
+        let topics = response.topics.iter();
+        let codes = topics.flat_map(|topic| topic.partitions.iter().map(|row| row.error_code));
+        assert_eq!(
+            codes.collect::<Vec<_>>(),
+            [code.code()],
+            "version {version}"
+        );
+    }
+}
+
+#[test]
 fn a_commit_is_answered_and_seen_when_it_is_durable() {
     for core in [0, 1] {
         let (mut node, client) = node();

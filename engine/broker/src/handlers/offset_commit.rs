@@ -25,6 +25,10 @@ use crate::shard::Shard;
 /// First version that names topics by id.
 pub(super) const TOPIC_ID_FROM: i16 = 10;
 
+/// First version whose clients know GROUP_ID_NOT_FOUND as an answer; older ones get
+/// ILLEGAL_GENERATION, as from Kafka.
+const UNKNOWN_GROUP_FROM: i16 = 9;
+
 impl Shard {
     pub(super) fn handle_offset_commit(
         &mut self,
@@ -105,7 +109,14 @@ impl Shard {
             [Some(GroupAnswer::Commit(results))] => results,
             _ => &[],
         };
-        let mut codes = merged(&gather.refused, results, || mismatched(&gather.answers));
+        let told = |code| match code {
+            ErrorCode::GroupIdNotFound if request.version < UNKNOWN_GROUP_FROM => {
+                ErrorCode::IllegalGeneration
+            }
+            code => code,
+        };
+        let codes = merged(&gather.refused, results, || mismatched(&gather.answers));
+        let mut codes = codes.map(told);
         let partitions: Vec<Vec<OffsetCommitResponsePartition>> = decoded
             .topics
             .iter()
