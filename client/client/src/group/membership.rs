@@ -120,7 +120,10 @@ fn reaction(error: &ClientError) -> Reaction {
             Reaction::FindCoordinator
         }
         Some(ErrorCode::RebalanceInProgress) => Reaction::Rejoin,
-        Some(ErrorCode::UnknownMemberId | ErrorCode::IllegalGeneration) => Reaction::StartOver,
+        // The last one: a coordinator that came back without the group says so to a commit.
+        Some(
+            ErrorCode::UnknownMemberId | ErrorCode::IllegalGeneration | ErrorCode::GroupIdNotFound,
+        ) => Reaction::StartOver,
         Some(_) if error.kind() == ErrorKind::Retriable => Reaction::Retry,
         Some(_) => Reaction::Fail,
         // A coordinator that is down for now is waited for, whatever kept it from answering.

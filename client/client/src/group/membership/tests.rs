@@ -296,7 +296,11 @@ fn a_heartbeat_brings_a_rebalance_in_which_the_old_generation_still_commits() {
 
 #[test]
 fn a_member_that_is_not_known_any_more_loses_everything_and_joins_anew() {
-    for code in [ErrorCode::UnknownMemberId, ErrorCode::IllegalGeneration] {
+    for code in [
+        ErrorCode::UnknownMemberId,
+        ErrorCode::IllegalGeneration,
+        ErrorCode::GroupIdNotFound,
+    ] {
         let mut story = Story::stable();
         let commit = story.member.commit(offsets()).expect("a commit");
         let request = story.heartbeat();
