@@ -28,6 +28,8 @@ use crate::signal::{Signal, yield_now};
 /// Bytes handed to one sendfile call, after which other connections get their turn: less than the
 /// core needs a third of a millisecond for.
 const CHUNK_BYTES: u64 = 256 * 1024;
+/// The same while the core makes records durable: a write waits behind one such read at most.
+const CHUNK_BESIDE_WRITES_BYTES: u64 = 128 * 1024;
 /// Pages asked for by one call on a running window: asking costs about 0.2 ms per MiB (allocating
 /// pages and submitting the reads), during which the core does nothing else.
 const READ_AHEAD_STEP_BYTES: u64 = 512 * 1024;
@@ -86,7 +88,11 @@ impl Sender {
     ) -> io::Result<usize> {
         let file = source.as_raw_fd();
         let at = range.start;
-        let chunk_end = range.end.min(at + CHUNK_BYTES);
+        let chunk_bytes = match writes.are_recent() {
+            true => CHUNK_BESIDE_WRITES_BYTES,
+            false => CHUNK_BYTES,
+        };
+        let chunk_end = range.end.min(at + chunk_bytes);
         let ahead_end = match self.sent == Some((file, at)) {
             true => readable_end.max(range.end),
             false => range.end,
@@ -103,7 +109,7 @@ impl Sender {
                 false => self.window_bytes / turns.wanted().max(1) as u64,
             };
             if cold || share > 0 {
-                self.read_ahead(file, at, ahead_end, share.max(CHUNK_BYTES));
+                self.read_ahead(file, at, ahead_end, share.max(chunk_bytes));
             }
             self.wait_for_chunk(source, at..chunk_end).await?;
             drop(gap);
