@@ -111,7 +111,9 @@ impl Sender {
             if cold || share > 0 {
                 self.read_ahead(file, at, ahead_end, share.max(chunk_bytes));
             }
-            self.wait_for_chunk(source, at..chunk_end).await?;
+            if cold {
+                self.wait_for_chunk(source, at..chunk_end).await?;
+            }
             drop(gap);
             let sent = send_chunk(socket.fd, file, at, (chunk_end - at) as usize)?;
             drop(turn);

@@ -198,9 +198,7 @@ impl Shard {
                 name: key.name.to_string(),
                 // The topic of offsets has values of its own, whatever its overrides are.
                 value: topic.config.value(key),
-                source: chain
-                    .first()
-                    .map_or(SOURCE_DEFAULT, |(_, _, source)| *source),
+                source: source_of(&chain),
                 kind: key.kind,
                 documentation: key.documentation,
                 read_only: false,
@@ -223,10 +221,7 @@ impl Shard {
 
     /// Source number of the value that a topic without one of its own has.
     pub(super) fn default_source(&self, key: &ConfigKey) -> i8 {
-        let chain = self.default_chain(key);
-        chain
-            .first()
-            .map_or(SOURCE_DEFAULT, |(_, _, source)| *source)
+        source_of(&self.default_chain(key))
     }
 
     /// Where a broker key's value comes from, nearest first.
@@ -306,6 +301,12 @@ impl Shard {
     }
 }
 
+/// Where the value in force comes from: the nearest of a chain.
+fn source_of(chain: &[(String, String, i8)]) -> i8 {
+    let nearest = chain.first();
+    nearest.map_or(SOURCE_DEFAULT, |(_, _, source)| *source)
+}
+
 /// The file's value, where it is not the built-in one, and the built-in one.
 fn file_chain(name: &str, (value, built_in): (String, String)) -> Vec<(String, String, i8)> {
     let mut chain = Vec::new();
@@ -350,15 +351,11 @@ impl Resource {
 impl Entry {
     /// A broker key whose value is the first of `chain`.
     fn of_broker(key: &BrokerKey, chain: Vec<(String, String, i8)>) -> Entry {
-        let (value, source) = chain
-            .first()
-            .map_or((String::new(), SOURCE_DEFAULT), |(_, value, source)| {
-                (value.clone(), *source)
-            });
+        let value = chain.first().map(|(_, value, _)| value.clone());
         Entry {
             name: key.name.to_string(),
-            value,
-            source,
+            value: value.unwrap_or_default(),
+            source: source_of(&chain),
             kind: key.kind,
             documentation: key.documentation,
             read_only: !key.is_dynamic(),
