@@ -7,7 +7,7 @@ Beside what data_checks.py needs a client's broker offers `describe`, `delete`, 
 
 import time
 
-from checks import END, START, TIMEOUT_S, Record, compressible, equal, expect, numbered, verify
+from checks import END, START, Record, compressible, equal, eventually, expect, numbered, verify
 
 UNKNOWN_TOPIC, OFFSET_OUT_OF_RANGE, TOO_LARGE, INVALID_TOPIC = 3, 1, 10, 17
 TOPIC_EXISTS, INVALID_PARTITIONS, INVALID_CONFIG = 36, 37, 40
@@ -16,13 +16,6 @@ DYNAMIC_TOPIC, DEFAULT, MAX_TIMESTAMP = 1, 5, -3
 
 
 def checks(broker):
-    def eventually(condition, what):
-        """Other nodes, and the client's own view, may trail an acknowledged change."""
-        deadline = time.monotonic() + TIMEOUT_S
-        while not condition():
-            expect(time.monotonic() < deadline, f"still not so: {what}")
-            time.sleep(0.05)
-
     def unknown_topic():
         topic = f"{broker.prefix}-never-created"
         unknown = UNKNOWN_TOPIC

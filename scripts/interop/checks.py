@@ -108,6 +108,14 @@ def short(value):
     return text if len(text) <= 160 else f"{text[:120]}... ({len(text)} characters)"
 
 
+def eventually(condition, what):
+    """Waits until it is so: other nodes, and a client's own view, may trail what was acknowledged."""
+    deadline = time.monotonic() + TIMEOUT_S
+    while not condition():
+        expect(time.monotonic() < deadline, f"still not so: {what}")
+        time.sleep(0.05)
+
+
 def numbered(count, partition=0, prefix="value"):
     """`count` distinct records for one partition, with keys."""
     return [

@@ -8,9 +8,8 @@ import itertools
 import re
 import subprocess
 import threading
-import time
 
-from checks import TIMEOUT_S, equal, expect, numbered, verify
+from checks import TIMEOUT_S, equal, eventually, numbered, verify
 
 SESSION = ["-X", "session.timeout.ms=6000", "-X", "heartbeat.interval.ms=300"]
 COMMIT_INTERVAL_MS = 100
@@ -58,13 +57,6 @@ class Member:
         self.process.wait(TIMEOUT_S)
 
 
-def eventually(what, condition):
-    deadline = time.monotonic() + TIMEOUT_S
-    while not condition():
-        expect(time.monotonic() < deadline, f"still not so: {what}")
-        time.sleep(0.02)
-
-
 def share(topic, partitions, *members):
     """Waits until the members own every partition once, each as many as fair."""
     everything = [(topic, partition) for partition in range(partitions)]
@@ -74,7 +66,7 @@ def share(topic, partitions, *members):
         together = sorted(itertools.chain(*owned))
         return together == everything and len({len(one) for one in owned}) == 1
 
-    eventually(f"{partitions} partitions shared by {len(members)} members", is_fair)
+    eventually(is_fair, f"{partitions} partitions shared by {len(members)} members")
 
 
 def checks(kcat, broker, form, parse):
@@ -129,7 +121,7 @@ def checks(kcat, broker, form, parse):
         owned, changes = set(first.owned), len(other.changes)
         first.close()
         again = join(group, topic, *named)
-        eventually("the static member is back", lambda: again.owned == owned)
+        eventually(lambda: again.owned == owned, "the static member is back")
         equal(len(other.changes), changes, "rebalances of the other member")
 
     def crash_resume():
@@ -137,14 +129,14 @@ def checks(kcat, broker, form, parse):
         topic, group = broker.create(name), kcat.topic(name)
         kcat.produce(topic, numbered(10))
         member = join(group, topic)
-        eventually("ten records came", lambda: member.output.count(b"\n") >= 20)
+        eventually(lambda: member.output.count(b"\n") >= 20, "ten records came")
         verify(parse(bytes(member.output)), numbered(10))
         # Its own commit: no partition is left behind.
-        eventually("committed", lambda: broker.committed(group, topic)[0] == 10)
+        eventually(lambda: broker.committed(group, topic)[0] == 10, "committed")
         member.crash()
         kcat.produce(topic, numbered(5, prefix="later"))
         later = join(group, topic)
-        eventually("five more came", lambda: later.output.count(b"\n") >= 10)
+        eventually(lambda: later.output.count(b"\n") >= 10, "five more came")
         verify(parse(bytes(later.output)), numbered(5, prefix="later"), first_offset=10)
 
     def regex_subscription():
@@ -153,7 +145,7 @@ def checks(kcat, broker, form, parse):
         member = join(kcat.topic("regex-subscription"), f"^{kcat.prefix}-regex-.*")
         share(first, 1, member)
         both = {(first, 0), (broker.create("regex-b"), 0)}
-        eventually("the new topic is found", lambda: member.owned == both)
+        eventually(lambda: member.owned == both, "the new topic is found")
 
     return {
         "group-two-rebalances": ended(two_rebalances),
