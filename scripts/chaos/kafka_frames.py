@@ -171,12 +171,17 @@ def parse_produce(answer):
     return struct.unpack_from(">ihq", answer, 4 + 2 + length + 4)
 
 
-def fetch(connection, topic, partition, offset, bytes_max=8 << 20, wait_ms=0):
-    """(error, high-water mark, log start, record bytes)."""
+def fetch_body(topic, partition, offset, bytes_max, wait_ms=0):
+    """Version 11, one partition, without a session."""
     body = struct.pack(">iiiibii", -1, wait_ms, 1, bytes_max, 0, 0, -1)
     body += struct.pack(">i", 1) + string(topic)
     body += struct.pack(">iiiqqi", 1, partition, -1, offset, -1, bytes_max)
-    body += struct.pack(">i", 0) + string("")
+    return body + struct.pack(">i", 0) + string("")
+
+
+def fetch(connection, topic, partition, offset, bytes_max=8 << 20, wait_ms=0):
+    """(error, high-water mark, log start, record bytes)."""
+    body = fetch_body(topic, partition, offset, bytes_max, wait_ms)
     answer = connection.call(FETCH, 11, body)
     _, error, _, topics = struct.unpack_from(">ihii", answer)
     assert error == 0 and topics == 1, f"fetch: error {error}, {topics} topics"
