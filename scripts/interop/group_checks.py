@@ -139,6 +139,8 @@ def membership(broker):
             shared([first], topic, 4)
             with member_of(broker, topic, topic, instance="second") as second:
                 shared([first, second], topic, 4)
+                # Some clients own a partition a moment before they tell their listener.
+                eventually(lambda: first.assignments >= 2, "the first is told of it", [first])
                 before, assignments = second.owned(), first.assignments
             # A static member that ends sends no LeaveGroup.
             with member_of(broker, topic, topic, instance="second") as second:
