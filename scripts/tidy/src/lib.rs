@@ -39,6 +39,7 @@ pub const EDGES: &[(&str, &[&str])] = &[
         ],
     ),
     ("highwater-floor", &[]),
+    ("highwater-bench-report", &[]),
     ("highwater-tidy", &[]),
 ];
 

@@ -1,0 +1,13 @@
+//! What a load run measured, told to programs and to people.
+//!
+//! Owns the model of a measurement and every form it is shown in. It measures nothing, opens no
+//! socket and reads no clock: whoever drives the load hands over what was seen.
+
+#![forbid(unsafe_code)]
+
+pub mod model;
+
+pub use model::{
+    Broker, ClientMachine, DecodeError, Interval, Knee, Latency, Report, Run, Series, Setting,
+    Warning, WarningKind,
+};
