@@ -39,6 +39,16 @@ pub const EDGES: &[(&str, &[&str])] = &[
         ],
     ),
     ("highwater-floor", &[]),
+    (
+        "highwater-perf-micro",
+        &[
+            "highwater-base",
+            "highwater-broker",
+            "highwater-reactor",
+            "highwater-store",
+            "highwater-wire",
+        ],
+    ),
     ("highwater-tidy", &[]),
 ];
 
