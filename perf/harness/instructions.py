@@ -114,6 +114,12 @@ def differences(baseline, here):
     ]
 
 
+def is_comparable(baseline, here):
+    """Whether the code that runs here is that of the baselines: another processor has others, and
+    libraries choose by what it can do."""
+    return not baseline or baseline.get("processor") == here["processor"]
+
+
 def share_text(change):
     """The change in percent."""
     return "" if change.share is None else f"{change.share * 100:+.1f} %"
@@ -159,11 +165,12 @@ def verdict(change):
     return f"{change.piece}: {change.before:,} -> {change.now:,} ({percent}): {grown}"
 
 
-def as_json(changes, here, other, tolerance):
-    """What `--json` prints, before it is text."""
+def as_json(changes, here, kept, tolerance):
+    """What `--json` prints, before it is text. `kept` is the baselines' toolchain."""
     return {
         "toolchain": here,
-        "toolchain_differs": other,
+        "toolchain_differs": differences(kept, here),
+        "comparable": is_comparable(kept, here),
         "tolerance": tolerance,
         "pieces": {
             change.piece: {
