@@ -94,6 +94,11 @@ def toolchain(valgrind):
     }
 
 
+def built():
+    """Cargo's target directory, wherever this was called: cargo runs in the repository."""
+    return REPOSITORY / target_dir()
+
+
 def build():
     """Builds the program that has the pieces, as the broker is built; returns where it is."""
     command = ["cargo", "build", "--release", "--quiet", "-p", PACKAGE]
@@ -109,7 +114,7 @@ def build():
         raise CannotCount(f"cargo: {error}") from error
     if result.returncode != 0:
         raise CannotCount("the build failed; its errors are above")
-    return target_dir() / "release" / PACKAGE
+    return built() / "release" / PACKAGE
 
 
 def pieces_of(binary, only):
@@ -127,7 +132,7 @@ def pieces_of(binary, only):
 
 def count_all(valgrind, binary, pieces):
     """Entries by piece. Several run at once: counts do not mind."""
-    profiles = target_dir().resolve() / "highwater-perf-count"
+    profiles = built() / "highwater-perf-count"
     profiles.mkdir(parents=True, exist_ok=True)
     say(f"counting {len(pieces)} pieces; profiles for callgrind_annotate in {profiles}")
 
