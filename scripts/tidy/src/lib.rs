@@ -40,6 +40,16 @@ pub const EDGES: &[(&str, &[&str])] = &[
     ),
     ("highwater-floor", &[]),
     ("highwater-bench-report", &[]),
+    (
+        "highwater-perf-micro",
+        &[
+            "highwater-base",
+            "highwater-broker",
+            "highwater-reactor",
+            "highwater-store",
+            "highwater-wire",
+        ],
+    ),
     ("highwater-tidy", &[]),
 ];
 
