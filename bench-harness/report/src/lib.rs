@@ -5,7 +5,12 @@
 
 #![forbid(unsafe_code)]
 
+pub mod hgrm;
+#[doc(hidden)]
+pub mod made_up;
 pub mod model;
+pub mod warnings;
+pub mod words;
 
 pub use model::{
     Broker, ClientMachine, DecodeError, Interval, Knee, Latency, Report, Run, Series, Setting,
