@@ -5,8 +5,19 @@
 
 #![forbid(unsafe_code)]
 
+mod charts;
+pub mod files;
+pub mod hgrm;
+pub mod html;
+#[doc(hidden)]
+pub mod made_up;
 pub mod model;
+mod plot;
+pub mod table;
+pub mod warnings;
+pub mod words;
 
+pub use files::WriteError;
 pub use model::{
     Broker, ClientMachine, DecodeError, Interval, Knee, Latency, Report, Run, Series, Setting,
     Warning, WarningKind,
