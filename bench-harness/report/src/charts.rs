@@ -66,7 +66,7 @@ fn percentile_chart(title: &str, curves: Vec<(String, &Latency)>) -> Chart {
     }
     let nines_max = extent(&lines, |point| point.x).map_or(1.0, |(_, to)| to);
     let x = Axis {
-        title: "percentile".to_string(),
+        title: "percentile (%)".to_string(),
         scale: Scale::Linear,
         from: 0.0,
         to: nines_max.max(1.0) * 1.03,
@@ -90,12 +90,12 @@ fn percentile_chart(title: &str, curves: Vec<(String, &Latency)>) -> Chart {
 /// The percentile at which one value in ten to the `nines` is beyond.
 fn percentile_at(nines: f64) -> String {
     match whole(nines) {
-        0 => "0 %".to_string(),
-        1 => "90 %".to_string(),
-        2 => "99 %".to_string(),
+        0 => "0".to_string(),
+        1 => "90".to_string(),
+        2 => "99".to_string(),
         more => {
             let digits = "9".repeat(usize::try_from(more).unwrap_or(0).saturating_sub(2));
-            format!("99.{digits} %")
+            format!("99.{digits}")
         }
     }
 }
@@ -384,10 +384,7 @@ mod tests {
     #[test]
     fn nines_are_named() {
         let names: Vec<String> = (0..6_u32).map(f64::from).map(percentile_at).collect();
-        assert_eq!(
-            names,
-            ["0 %", "90 %", "99 %", "99.9 %", "99.99 %", "99.999 %"]
-        );
+        assert_eq!(names, ["0", "90", "99", "99.9", "99.99", "99.999"]);
         assert_eq!(tick_latency(500.0), "500 µs");
         assert_eq!(tick_latency(2_000.0), "2 ms");
         assert_eq!(tick_latency(1e6), "1 s");
@@ -402,7 +399,7 @@ mod tests {
         assert_eq!(ladder.len(), 2);
         assert_eq!(ladder[0].legend.len(), 6);
         let svg = ladder[1].svg.as_ref().expect("an image");
-        assert!(svg.contains("99.99 %"), "{svg}");
+        assert!(svg.contains("99.999\n"), "{svg}");
     }
 
     #[test]

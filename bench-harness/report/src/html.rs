@@ -172,25 +172,33 @@ fn plots(report: &Report) -> Markup {
             h2 { "The ladder" }
             (figure(&ladder))
         }
-        h2 { "Latency" }
-        div.plots { @for chart in charts::by_percentile(report) { (figure(&chart)) } }
-        @if !report.runs.is_empty() { h2 { "Over time" } }
         @if let [run] = report.runs.as_slice() {
-            (over_time(run))
-        } @else {
+            h2 { "Plots" }
+            div.plots {
+                @for chart in charts::by_percentile(report) { (figure(&chart)) }
+                (figure(&charts::throughput_over_time(run)))
+                (latencies_over_time(run))
+            }
+        } @else if !report.runs.is_empty() {
+            h2 { "Latency" }
+            div.plots { @for chart in charts::by_percentile(report) { (figure(&chart)) } }
+            h2 { "Over time" }
             @for run in &report.runs {
-                details { summary { (run.label) } (over_time(run)) }
+                details {
+                    summary { (run.label) }
+                    div.plots {
+                        (latencies_over_time(run))
+                        (figure(&charts::throughput_over_time(run)))
+                    }
+                }
             }
         }
     }
 }
 
-fn over_time(run: &Run) -> Markup {
+fn latencies_over_time(run: &Run) -> Markup {
     html! {
-        div.plots {
-            @for series in &run.series { (figure(&charts::latency_over_time(run, series))) }
-            (figure(&charts::throughput_over_time(run)))
-        }
+        @for series in &run.series { (figure(&charts::latency_over_time(run, series))) }
     }
 }
 

@@ -9,6 +9,7 @@ mod charts;
 pub mod files;
 pub mod hgrm;
 pub mod html;
+pub mod live;
 #[doc(hidden)]
 pub mod made_up;
 pub mod model;
@@ -18,6 +19,7 @@ pub mod warnings;
 pub mod words;
 
 pub use files::WriteError;
+pub use live::{Live, LiveMode, LivePhase, LiveSample, LiveSeries, LiveStep};
 pub use model::{
     Broker, ClientMachine, DecodeError, Interval, Knee, Latency, Report, Run, Series, Setting,
     Warning, WarningKind,

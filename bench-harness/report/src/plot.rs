@@ -29,10 +29,10 @@ pub(crate) const GRID: RGBColor = RGBColor(0xDD, 0xE1, 0xE6);
 /// Bounds and other lines that were not measured.
 pub(crate) const MARK: RGBColor = RGBColor(0x6B, 0x72, 0x80);
 
-const WIDTH: u32 = 760;
-const HEIGHT: u32 = 360;
-/// plotters writes text smaller than it is told; this comes out as 13.
-const TEXT_SIZE: f64 = 16.0;
+const WIDTH: u32 = 660;
+const HEIGHT: u32 = 350;
+/// The style sheet sets the size of text; this is for the room that is left for it.
+const TEXT_SIZE: f64 = 18.0;
 
 /// How values are placed along an axis.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -238,8 +238,8 @@ impl Plot {
         let mut chart = ChartBuilder::on(root)
             .margin(8)
             .margin_right(20)
-            .x_label_area_size(50)
-            .y_label_area_size(86)
+            .x_label_area_size(56)
+            .y_label_area_size(92)
             .build_cartesian_2d(self.x.places(), self.y.places())?;
         let font = ("sans-serif", TEXT_SIZE).into_font().color(&INK);
         chart
@@ -260,7 +260,9 @@ impl Plot {
     }
 
     fn draw_line<'b>(&self, chart: &mut Chart<'_, 'b>, line: &Line) -> Result<(), DrawError<'b>> {
-        let style = COLOURS[line.place % COLOURS.len()].stroke_width(2);
+        // The first is a little wider, so that it is seen below another that runs along it.
+        let width = if line.place == 0 { 4 } else { 2 };
+        let style = COLOURS[line.place % COLOURS.len()].stroke_width(width);
         let points: Vec<(f64, f64)> = line.points.iter().map(|point| self.placed(point)).collect();
         if let [only] = points.as_slice() {
             chart.draw_series([Circle::new(*only, 3, style.filled())])?;

@@ -46,9 +46,7 @@ pub fn summary(report: &Report) -> String {
         }
     }
     let mut text = format!("{}\n\n{}\n", sentence(report), table.trim_fmt());
-    for run in &report.runs {
-        text.push_str(&footnote(run));
-    }
+    text.push_str(&footnotes(report));
     for warning in &report.warnings {
         text.push('\n');
         text.push_str(&wrapped(&format!(
@@ -83,20 +81,37 @@ fn cells(run: &Run, series: &Series) -> [String; HEADINGS.len()] {
     ]
 }
 
+/// What holds of the runs, once for all that it holds of.
+fn footnotes(report: &Report) -> String {
+    let mut notes: Vec<String> = report.runs.iter().map(footnote).collect();
+    notes.dedup();
+    let mut text = String::new();
+    for note in notes {
+        text.push_str(&note);
+    }
+    if let Some(busiest) = report
+        .runs
+        .iter()
+        .map(|run| run.client_cpu_share)
+        .reduce(f64::max)
+    {
+        text.push_str(&format!(
+            "The busiest load thread used {} of its core.\n",
+            percents(busiest)
+        ));
+    }
+    text
+}
+
 fn footnote(run: &Run) -> String {
-    let asked = match run.rate_target_per_s {
-        Some(target) => format!(
-            "{} asked for, latency from when a record was due",
-            rate(target)
-        ),
-        None => "closed loop".to_string(),
+    let from = match run.rate_target_per_s {
+        Some(_) => "open loop, latency counts from when a record was due",
+        None => "closed loop, latency counts from when a record was sent",
     };
     format!(
-        "{}: {asked}; {} measured after {} of warm-up; busiest load thread {} of its core\n",
-        run.label,
+        "{} measured after {} of warm-up; {from}.\n",
         seconds(run.measured_s),
-        seconds(run.warm_up_s),
-        percents(run.client_cpu_share)
+        seconds(run.warm_up_s)
     )
 }
 
