@@ -18,6 +18,7 @@ mod measure;
 mod payload;
 mod plan;
 mod producers;
+mod progress;
 mod recorder;
 mod schedule;
 mod topic;

@@ -3,6 +3,7 @@
 use std::io::{ErrorKind, Write};
 use std::process::ExitCode;
 
+use highwater_bench_report::live::LiveStep;
 use highwater_bench_report::warnings::{self, Seen};
 use highwater_bench_report::{Broker, ClientMachine, Knee, Report, Run, Setting, table};
 use highwater_client::calls::CreateTopic;
@@ -11,8 +12,9 @@ use highwater_client::driver::{Client, ClientSettings, block_on};
 use crate::arguments::{BenchCommand, LoadArguments};
 use crate::clock::wall_ns;
 use crate::ladder::Ladder;
-use crate::measure::{Measured, Progress, measure};
+use crate::measure::{Measured, measure};
 use crate::plan::{Pace, Plan};
+use crate::progress::Shown;
 use crate::topic::{self, Fill};
 use crate::worker::in_words;
 
@@ -143,9 +145,17 @@ type AllMeasured = (Vec<Run>, Option<Knee>, Seen);
 
 fn measure_all(command: &BenchCommand, plan: &Plan) -> Result<AllMeasured, String> {
     let flags = command.arguments();
-    let one = |plan: &Plan, label: &str| measure(plan, label, &mut |_: &Progress<'_>| {});
+    let mut shown = Shown::new(flags.quiet);
+    let mut one = |plan: &Plan, label: &str, step: Option<LiveStep>| {
+        shown.begin();
+        let measured = measure(plan, label, &mut |progress| {
+            shown.take(plan, step, progress)
+        });
+        shown.end();
+        measured
+    };
     if !flags.ladder {
-        let Measured { run, seen } = one(plan, command.title())?;
+        let Measured { run, seen } = one(plan, command.title(), None)?;
         return Ok((vec![run], None, seen));
     }
     let bound_us = flags.p99_bound_ms * 1e3;
@@ -160,7 +170,12 @@ fn measure_all(command: &BenchCommand, plan: &Plan) -> Result<AllMeasured, Strin
             ..plan.clone()
         };
         let label = format!("{rate:.0}/s");
-        let measured = one(&plan, &label)?;
+        let step = LiveStep {
+            number: ladder.tried() + 1,
+            of: None,
+            rate_per_s: rate,
+        };
+        let measured = one(&plan, &label, Some(step))?;
         seen = worse_of(seen, measured.seen);
         let held = holds(&measured.run, rate, bound_us);
         ladder.tell(held.is_some());
