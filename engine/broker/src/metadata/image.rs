@@ -4,18 +4,19 @@
 //! about the change: open partitions, drop them, hand a new configuration to the store.
 
 use std::collections::{BTreeMap, HashMap};
-use std::hash::{BuildHasherDefault, DefaultHasher};
 use std::sync::Arc;
 
 use highwater_base::{CoreId, TopicId};
 use highwater_groups::OFFSETS_TOPIC;
+use rustc_hash::FxBuildHasher;
 
 use super::record::MetadataRecord;
 use crate::config::TopicConfig;
 use crate::config::broker::{DynamicConfig, Layer};
 
-/// A map for look-ups only; its order means nothing and is never walked.
-pub type LookupMap<K, V> = HashMap<K, V, BuildHasherDefault<DefaultHasher>>;
+/// A map for look-ups only; its order means nothing and is never walked. Its hash is the same in every
+/// process, so that the simulation repeats itself; how many keys clients can make is bounded.
+pub type LookupMap<K, V> = HashMap<K, V, FxBuildHasher>;
 
 /// Whether a topic is the broker's own: clients read it and nothing else.
 #[must_use]
