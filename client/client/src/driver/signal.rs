@@ -1,8 +1,8 @@
 //! "Something changed": tasks of one thread wait for it without losing a change in between.
 
 use std::cell::{Cell, RefCell};
-use std::future::Future;
-use std::pin::Pin;
+use std::future::{Future, poll_fn};
+use std::pin::{Pin, pin};
 use std::task::{Context, Poll, Waker};
 
 /// Counts changes and wakes whoever waits for the next one.
@@ -51,4 +51,17 @@ impl Future for Changed<'_> {
         }
         Poll::Pending
     }
+}
+
+/// Waits for an operation; `None` when `ended` was done first.
+pub(crate) async fn unless<T>(
+    ended: impl Future<Output = ()>,
+    operation: impl Future<Output = T>,
+) -> Option<T> {
+    let (mut ended, mut operation) = (pin!(ended), pin!(operation));
+    poll_fn(|context| match ended.as_mut().poll(context) {
+        Poll::Ready(()) => Poll::Ready(None),
+        Poll::Pending => operation.as_mut().poll(context).map(Some),
+    })
+    .await
 }

@@ -7,6 +7,7 @@
 )]
 
 use std::collections::BTreeMap;
+use std::future::Future;
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::rc::Rc;
@@ -22,12 +23,54 @@ use highwater_wire::metadata::{
 };
 use highwater_wire::{ApiKey, Array};
 
+use super::any_runtime::{Client, ConsumerHandle};
 use super::client::Source;
 use super::*;
 use crate::calls::{CreateTopic, Target};
 use crate::connection::RequestHead;
 use crate::consumer::{ConsumerSettings, Start};
 use crate::error::ClientError;
+
+/// A runtime that a test can be run on.
+trait Harness: Runtime {
+    fn block_on<F: Future>(future: F) -> std::io::Result<F::Output>;
+}
+
+#[cfg(feature = "monoio")]
+impl Harness for on_monoio::Monoio {
+    fn block_on<F: Future>(future: F) -> std::io::Result<F::Output> {
+        on_monoio::block_on(future)
+    }
+}
+
+#[cfg(feature = "tokio")]
+impl Harness for on_tokio::Tokio {
+    fn block_on<F: Future>(future: F) -> std::io::Result<F::Output> {
+        on_tokio::block_on(future)
+    }
+}
+
+/// Makes a test of each function, for each runtime.
+macro_rules! on_every_runtime {
+    ($($story:ident),* $(,)?) => {
+        #[cfg(feature = "monoio")]
+        mod monoio_runs {
+            $(#[test] fn $story() { super::$story::<super::on_monoio::Monoio>(); })*
+        }
+        #[cfg(feature = "tokio")]
+        mod tokio_runs {
+            $(#[test] fn $story() { super::$story::<super::on_tokio::Tokio>(); })*
+        }
+    };
+}
+
+on_every_runtime!(
+    a_link_to_a_broker_that_hangs_gives_its_socket_and_tasks_back,
+    a_peer_that_speaks_something_else_is_left,
+    a_topic_made_by_an_attempt_whose_answer_was_lost_counts_as_created,
+    a_consumer_whose_broker_does_not_know_fetch_fails_instead_of_waiting,
+    trouble_ends_when_the_broker_is_back,
+);
 
 /// How long a test waits for what has to happen.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -172,38 +215,36 @@ fn settings() -> ClientSettings {
 }
 
 /// Lets the tasks of a link do what they have to.
-async fn within_patience(done: impl Fn() -> bool) {
+async fn within_patience<R: Runtime>(done: impl Fn() -> bool) {
     for _ in 0..PATIENCE.as_millis() {
         if done() {
             return;
         }
-        monoio::time::sleep(Duration::from_millis(1)).await;
+        R::sleep(Duration::from_millis(1)).await;
     }
 }
 
-#[test]
-fn a_link_to_a_broker_that_hangs_gives_its_socket_and_tasks_back() {
+fn a_link_to_a_broker_that_hangs_gives_its_socket_and_tasks_back<R: Harness>() {
     let apis = offered(&[(ApiKey::CreateTopics, 2)]);
     let (address, served) = broker(1, apis, |_| Reaction::Hang);
-    block_on(async {
-        let link = Link::open(&address, "test", PATIENCE)
+    R::block_on(async {
+        let link = Link::open::<R>(&address, "test", PATIENCE)
             .await
             .expect("it answers ApiVersions");
         let head = RequestHead::new(ApiKey::CreateTopics, 2);
         let answer = link.send(head, |_| Ok(())).expect("it has room");
         let timeout = Duration::from_millis(50);
-        let late = link.within(timeout, "the request", answer).await;
+        let late = link.within::<R>(timeout, "the request", answer).await;
         assert!(matches!(late, Err(ClientError::Timeout { .. })), "{late:?}");
         // The tasks hold the link as long as they live.
-        within_patience(|| Rc::strong_count(&link) == 1).await;
+        within_patience::<R>(|| Rc::strong_count(&link) == 1).await;
         assert_eq!(Rc::strong_count(&link), 1, "both tasks ended");
     })
-    .expect("a ring");
+    .expect("a runtime");
     assert!(served.join().expect("no panic"), "the client left");
 }
 
-#[test]
-fn a_peer_that_speaks_something_else_is_left() {
+fn a_peer_that_speaks_something_else_is_left<R: Harness>() {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     let address = listener.local_addr().expect("an address").to_string();
     let served = std::thread::spawn(move || {
@@ -219,12 +260,12 @@ fn a_peer_that_speaks_something_else_is_left() {
             Err(error) => error.kind() != std::io::ErrorKind::WouldBlock,
         }
     });
-    let opened = block_on(async {
-        let opened = Link::open(&address, "test", PATIENCE).await;
-        within_patience(|| served.is_finished()).await;
+    let opened = R::block_on(async {
+        let opened = Link::open::<R>(&address, "test", PATIENCE).await;
+        within_patience::<R>(|| served.is_finished()).await;
         opened.map(|_| ())
     })
-    .expect("a ring");
+    .expect("a runtime");
     assert!(
         matches!(opened, Err(ClientError::Protocol { .. })),
         "{opened:?}"
@@ -232,8 +273,7 @@ fn a_peer_that_speaks_something_else_is_left() {
     assert!(served.join().expect("no panic"), "the client left");
 }
 
-#[test]
-fn a_topic_made_by_an_attempt_whose_answer_was_lost_counts_as_created() {
+fn a_topic_made_by_an_attempt_whose_answer_was_lost_counts_as_created<R: Harness>() {
     let apis = offered(&[(ApiKey::Metadata, 1), (ApiKey::CreateTopics, 2)]);
     let mut attempts = 0;
     // Connections: the bootstrap, the controller, the controller again.
@@ -256,8 +296,8 @@ fn a_topic_made_by_an_attempt_whose_answer_was_lost_counts_as_created() {
         .expect("fits");
         Reaction::Answer(body)
     });
-    let created = block_on(async {
-        let client = Client::connect(&address, settings()).await?;
+    let created = R::block_on(async {
+        let client = Client::<R>::connect(&address, settings()).await?;
         let call = CreateTopic {
             name: TOPIC.to_string(),
             partitions: 1,
@@ -265,24 +305,23 @@ fn a_topic_made_by_an_attempt_whose_answer_was_lost_counts_as_created() {
         };
         client.call(Target::Controller, &call).await
     })
-    .expect("a ring");
+    .expect("a runtime");
     assert!(created.is_ok(), "{created:?}");
     drop(served);
 }
 
-#[test]
-fn a_consumer_whose_broker_does_not_know_fetch_fails_instead_of_waiting() {
+fn a_consumer_whose_broker_does_not_know_fetch_fails_instead_of_waiting<R: Harness>() {
     let apis = offered(&[(ApiKey::Metadata, 1)]);
     let (address, served) = broker(2, apis, |_| Reaction::Hang);
-    let next = block_on(async {
-        let client = Client::connect(&address, settings()).await?;
+    let next = R::block_on(async {
+        let client = Client::<R>::connect(&address, settings()).await?;
         let settings = ConsumerSettings::default();
         let consumer =
             ConsumerHandle::start(&client, settings, TOPIC, &[0], Start::Offset(0)).await?;
-        let next = monoio::time::timeout(PATIENCE, consumer.next()).await;
+        let next = R::timeout(PATIENCE, consumer.next()).await;
         next.expect("it does not wait for ever")
     })
-    .expect("a ring");
+    .expect("a runtime");
     assert!(
         matches!(next, Err(ClientError::NoCommonVersion { .. })),
         "{next:?}"
@@ -290,12 +329,11 @@ fn a_consumer_whose_broker_does_not_know_fetch_fails_instead_of_waiting() {
     drop(served);
 }
 
-#[test]
-fn trouble_ends_when_the_broker_is_back() {
+fn trouble_ends_when_the_broker_is_back<R: Harness>() {
     let apis = offered(&[(ApiKey::Metadata, 1)]);
     let (address, served) = broker(2, apis, |_| Reaction::Hang);
-    let trouble = block_on(async {
-        let client = Client::connect(&address, settings()).await?;
+    let trouble = R::block_on(async {
+        let client = Client::<R>::connect(&address, settings()).await?;
         let down = || ClientError::Connect {
             address: address.clone(),
             reason: "refused".to_string(),
@@ -304,10 +342,10 @@ fn trouble_ends_when_the_broker_is_back() {
         client.note::<()>(Source::Broker(BROKER_ID), &Err(down()));
         assert_eq!(client.trouble(), Some(down()));
         assert!(!client.may_use(BROKER_ID), "it has to connect");
-        within_patience(|| client.may_use(BROKER_ID)).await;
+        within_patience::<R>(|| client.may_use(BROKER_ID)).await;
         Ok::<_, ClientError>(client.trouble())
     })
-    .expect("a ring");
+    .expect("a runtime");
     assert_eq!(trouble, Ok(None));
     drop(served);
 }
