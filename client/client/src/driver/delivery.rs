@@ -73,7 +73,8 @@ impl Awaited {
     }
 }
 
-fn outcome_of(delivery: &Delivery, index: usize) -> Delivered {
+/// What became of the record at a position in its batch.
+pub(crate) fn outcome_of(delivery: &Delivery, index: usize) -> Delivered {
     match &delivery.outcome {
         Ok(receipt) => {
             let offset = receipt.base_offset.map(|base| base + index as i64);

@@ -28,6 +28,8 @@ mod tests;
 
 pub use client::ClientSettings;
 pub use clock::Clock;
+#[cfg(feature = "tokio")]
+pub(crate) use delivery::outcome_of;
 pub use delivery::{Delivered, DeliveryFuture};
 pub use group::GroupConsumerSettings;
 pub use link::Link;
