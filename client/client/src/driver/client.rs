@@ -412,11 +412,17 @@ impl<R: Runtime> Client<R> {
                 Err(error) => Err(error),
             };
             let error = match result {
-                Ok(answer) => return Ok(answer),
+                Ok(answer) => {
+                    self.until_known(call.made_topic(), deadline_ns).await;
+                    return Ok(answer);
+                }
                 Err(error) => error,
             };
             match attempts.failed(call, error) {
-                AfterFailure::Done(answer) => return Ok(answer),
+                AfterFailure::Done(answer) => {
+                    self.until_known(call.made_topic(), deadline_ns).await;
+                    return Ok(answer);
+                }
                 AfterFailure::GiveUp(error) => return Err(error),
                 AfterFailure::Repeat(error) if self.now().reached(deadline_ns) => {
                     return Err(error);
@@ -429,6 +435,19 @@ impl<R: Runtime> Client<R> {
             if !attempts.may_have_worked() {
                 refreshed?;
             }
+        }
+    }
+
+    /// Waits until a topic that was made is in the metadata. That it is not is no failure to make it.
+    async fn until_known(&self, topic: Option<&str>, deadline_ns: u64) {
+        let Some(topic) = topic else { return };
+        while !self.now().reached(deadline_ns) {
+            // A link that fails is opened anew in the next round.
+            let _ = self.refresh(Some(vec![topic.to_string()])).await;
+            if self.with_metadata(|metadata| metadata.partition_count(topic).is_ok()) {
+                return;
+            }
+            R::sleep(RETRY_BACKOFF).await;
         }
     }
 

@@ -15,7 +15,7 @@ use std::time::Duration;
 use highwater_wire::{ApiKey, EncodeError};
 
 use super::runtime::{Reader, Runtime, Writer};
-use super::signal::{Signal, unless};
+use super::signal::{Signal, unless, wake};
 use crate::calls::{ApiVersions, BrokerVersions, Call};
 use crate::connection::{Connection, RequestHead, Response};
 use crate::error::ClientError;
@@ -208,7 +208,7 @@ impl Link {
         self.closed.replace(Some(error));
         for waiting in self.waiting.borrow_mut().values_mut() {
             if let Some(waker) = waiting.waker.take() {
-                waker.wake();
+                wake(waker);
             }
         }
         self.ended.notify();
@@ -242,7 +242,7 @@ impl Link {
                     if let Some(waiting) = waiting.get_mut(&response.tag) {
                         waiting.response = Some(response);
                         if let Some(waker) = waiting.waker.take() {
-                            waker.wake();
+                            wake(waker);
                         }
                     }
                 }

@@ -11,6 +11,7 @@ use std::future::Future;
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::rc::Rc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -23,13 +24,14 @@ use highwater_wire::metadata::{
 };
 use highwater_wire::{ApiKey, Array};
 
-use super::any_runtime::{Client, ConsumerHandle};
+use super::any_runtime::{Client, ConsumerHandle, ProducerHandle};
 use super::client::Source;
 use super::*;
 use crate::calls::{CreateTopic, Target};
 use crate::connection::RequestHead;
 use crate::consumer::{ConsumerSettings, Start};
 use crate::error::ClientError;
+use crate::producer::ProducerSettings;
 
 /// A runtime that a test can be run on.
 trait Harness: Runtime {
@@ -70,6 +72,8 @@ on_every_runtime!(
     a_topic_made_by_an_attempt_whose_answer_was_lost_counts_as_created,
     a_consumer_whose_broker_does_not_know_fetch_fails_instead_of_waiting,
     trouble_ends_when_the_broker_is_back,
+    a_runtime_may_end_while_its_client_is_busy,
+    a_topic_that_the_broker_does_not_know_at_once_is_waited_for,
 );
 
 /// How long a test waits for what has to happen.
@@ -102,6 +106,17 @@ fn broker(
     apis: Offered,
     react: impl FnMut(i16) -> Reaction + Send + 'static,
 ) -> (String, JoinHandle<bool>) {
+    broker_that_knows_late(0, connections, apis, react)
+}
+
+/// Like [`broker`]; its first `late` answers to Metadata say that there is no such topic.
+fn broker_that_knows_late(
+    late: usize,
+    connections: usize,
+    apis: Offered,
+    react: impl FnMut(i16) -> Reaction + Send + 'static,
+) -> (String, JoinHandle<bool>) {
+    let late = Arc::new(AtomicUsize::new(late));
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     let address = listener.local_addr().expect("an address");
     let react = Arc::new(Mutex::new(react));
@@ -110,10 +125,10 @@ fn broker(
         for _ in 0..connections {
             let (stream, _) = listener.accept().expect("a client");
             stream.set_read_timeout(Some(PATIENCE)).expect("a timeout");
-            let (apis, react) = (apis.clone(), Arc::clone(&react));
+            let (apis, react, late) = (apis.clone(), Arc::clone(&react), Arc::clone(&late));
             let mut react = move |api| (react.lock().expect("no panic"))(api);
             serving.push(std::thread::spawn(move || {
-                serve_one(stream, address.port(), &apis, &mut react)
+                serve_one(stream, address.port(), &apis, &late, &mut react)
             }));
         }
         let mut ended = serving.into_iter().map(|one| one.join().expect("no panic"));
@@ -126,6 +141,7 @@ fn serve_one(
     mut stream: TcpStream,
     port: u16,
     apis: &Offered,
+    late: &AtomicUsize,
     react: &mut impl FnMut(i16) -> Reaction,
 ) -> bool {
     loop {
@@ -140,7 +156,9 @@ fn serve_one(
         let reaction = match apis.get(&api) {
             _ if api == ApiKey::ApiVersions as i16 => Reaction::Answer(versions(apis)),
             Some(version) if api == ApiKey::Metadata as i16 => {
-                Reaction::Answer(metadata(*version, port))
+                let one_less = |left: usize| left.checked_sub(1);
+                let is_late = late.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_less);
+                Reaction::Answer(metadata(*version, port, is_late.is_err()))
             }
             _ => react(api),
         };
@@ -177,7 +195,7 @@ fn versions(apis: &Offered) -> Vec<u8> {
     body
 }
 
-fn metadata(version: i16, port: u16) -> Vec<u8> {
+fn metadata(version: i16, port: u16, topic_is_known: bool) -> Vec<u8> {
     let brokers = [MetadataResponseBroker {
         node_id: BROKER_ID,
         host: "127.0.0.1",
@@ -188,10 +206,15 @@ fn metadata(version: i16, port: u16) -> Vec<u8> {
         leader_id: BROKER_ID,
         ..Default::default()
     }];
+    let (code, partitions) = match topic_is_known {
+        true => (ErrorCode::None, &partitions[..]),
+        false => (ErrorCode::UnknownTopicOrPartition, &[][..]),
+    };
     let topics = [MetadataResponseTopic {
+        error_code: code.code(),
         name: Some(TOPIC),
         topic_id: TopicId([1; 16]),
-        partitions: Array::from(&partitions),
+        partitions: Array::from(partitions),
         ..Default::default()
     }];
     let mut body = Vec::new();
@@ -202,6 +225,23 @@ fn metadata(version: i16, port: u16) -> Vec<u8> {
         ..Default::default()
     }
     .encode(version, &mut body)
+    .expect("fits");
+    body
+}
+
+/// An answer to CreateTopics.
+fn created(code: ErrorCode) -> Vec<u8> {
+    let topics = [CreatableTopicResult {
+        name: TOPIC,
+        error_code: code.code(),
+        ..Default::default()
+    }];
+    let mut body = Vec::new();
+    CreateTopicsResponse {
+        topics: Array::from(&topics),
+        ..Default::default()
+    }
+    .encode(2, &mut body)
     .expect("fits");
     body
 }
@@ -282,19 +322,7 @@ fn a_topic_made_by_an_attempt_whose_answer_was_lost_counts_as_created<R: Harness
         if attempts == 1 {
             return Reaction::HangUp;
         }
-        let topics = [CreatableTopicResult {
-            name: TOPIC,
-            error_code: ErrorCode::TopicAlreadyExists.code(),
-            ..Default::default()
-        }];
-        let mut body = Vec::new();
-        CreateTopicsResponse {
-            topics: Array::from(&topics),
-            ..Default::default()
-        }
-        .encode(2, &mut body)
-        .expect("fits");
-        Reaction::Answer(body)
+        Reaction::Answer(created(ErrorCode::TopicAlreadyExists))
     });
     let created = R::block_on(async {
         let client = Client::<R>::connect(&address, settings()).await?;
@@ -347,5 +375,43 @@ fn trouble_ends_when_the_broker_is_back<R: Harness>() {
     })
     .expect("a runtime");
     assert_eq!(trouble, Ok(None));
+    drop(served);
+}
+
+/// monoio panics when a task is woken that its runtime is about to drop.
+fn a_runtime_may_end_while_its_client_is_busy<R: Harness>() {
+    let apis = offered(&[(ApiKey::Metadata, 1)]);
+    let (address, served) = broker(1, apis, |_| Reaction::Hang);
+    let connected = R::block_on(async {
+        let client = Client::<R>::connect(&address, settings()).await?;
+        // The tasks of both have not begun, so they are dropped with the last use of the client,
+        // which then wants to end its link.
+        let _ = ProducerHandle::start(&client, ProducerSettings::default(), |_| ());
+        let _ = ConsumerHandle::idle(&client, ConsumerSettings::default());
+        Ok::<_, ClientError>(())
+    })
+    .expect("a runtime");
+    assert_eq!(connected, Ok(()));
+    drop(served);
+}
+
+/// Kafka answers CreateTopics before every broker has heard of the topic.
+fn a_topic_that_the_broker_does_not_know_at_once_is_waited_for<R: Harness>() {
+    let apis = offered(&[(ApiKey::Metadata, 1), (ApiKey::CreateTopics, 2)]);
+    let react = |_| Reaction::Answer(created(ErrorCode::None));
+    // Not known when the client starts, nor when it asks for the first time after the creation.
+    let (address, served) = broker_that_knows_late(2, 2, apis, react);
+    let known = R::block_on(async {
+        let client = Client::<R>::connect(&address, settings()).await?;
+        let call = CreateTopic {
+            name: TOPIC.to_string(),
+            partitions: 1,
+            ..CreateTopic::default()
+        };
+        client.call(Target::Controller, &call).await?;
+        client.with_metadata(|metadata| metadata.partition_count(TOPIC))
+    })
+    .expect("a runtime");
+    assert_eq!(known, Ok(1));
     drop(served);
 }

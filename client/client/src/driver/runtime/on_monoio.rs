@@ -3,7 +3,8 @@
 use std::future::Future;
 use std::io;
 use std::net::{SocketAddr, ToSocketAddrs};
-use std::pin::pin;
+use std::pin::{Pin, pin};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use monoio::io::{CancelableAsyncReadRent, CancelableAsyncWriteRentExt, Canceller, Splitable};
@@ -11,7 +12,7 @@ use monoio::net::TcpStream;
 use monoio::net::tcp::{TcpOwnedReadHalf, TcpOwnedWriteHalf};
 
 use super::{Reader, Runtime, Transfer, Writer};
-use crate::driver::signal::unless;
+use crate::driver::signal::{unless, while_ending};
 
 /// A monoio runtime whose timer is enabled.
 #[derive(Clone, Copy, Debug)]
@@ -33,7 +34,7 @@ impl Runtime for Monoio {
     }
 
     fn spawn(task: impl Future<Output = ()> + 'static) {
-        monoio::spawn(task);
+        monoio::spawn(Owned(Some(Box::pin(task))));
     }
 
     async fn sleep(duration: Duration) {
@@ -42,6 +43,31 @@ impl Runtime for Monoio {
 
     async fn timeout<F: Future>(limit: Duration, future: F) -> Option<F::Output> {
         monoio::time::timeout(limit, future).await.ok()
+    }
+}
+
+/// A task of the client. A runtime that ends drops it before it is done; see [`while_ending`].
+struct Owned<F: Future<Output = ()>>(Option<Pin<Box<F>>>);
+
+impl<F: Future<Output = ()>> Future for Owned<F> {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
+        let Some(task) = &mut self.0 else {
+            return Poll::Ready(());
+        };
+        ready!(task.as_mut().poll(context));
+        // Here, where others can still be woken.
+        self.0 = None;
+        Poll::Ready(())
+    }
+}
+
+impl<F: Future<Output = ()>> Drop for Owned<F> {
+    fn drop(&mut self) {
+        if let Some(task) = self.0.take() {
+            while_ending(|| drop(task));
+        }
     }
 }
 
