@@ -91,6 +91,9 @@ pub enum ClientError {
         offset: i64,
         reason: String,
     },
+    /// The thread behind a `threaded` handle is gone.
+    #[error("the client has ended: its thread is gone; connect a new one")]
+    Ended,
     /// An argument that makes no sense.
     #[error("{0}")]
     Usage(String),
@@ -152,6 +155,7 @@ impl ClientError {
             | ClientError::RecordTooLarge { .. }
             | ClientError::DeliveryTimeout { .. }
             | ClientError::CorruptBatch { .. }
+            | ClientError::Ended
             | ClientError::Usage(_) => ErrorKind::Fatal,
         }
     }

@@ -87,6 +87,11 @@ pub trait Call {
     fn found_done(&self, _code: ErrorCode) -> Option<Self::Answer> {
         None
     }
+
+    /// The topic that success makes. Brokers may not know it at once, so it is waited for.
+    fn made_topic(&self) -> Option<&str> {
+        None
+    }
 }
 
 /// Which broker answers a call.

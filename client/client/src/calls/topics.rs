@@ -43,6 +43,10 @@ impl Call for CreateTopic {
     const API: ApiKey = ApiKey::CreateTopics;
     type Answer = CreatedTopic;
 
+    fn made_topic(&self) -> Option<&str> {
+        Some(&self.name)
+    }
+
     fn encode(&self, version: i16, out: &mut Vec<u8>) -> Result<(), EncodeError> {
         let configs: Vec<CreatableTopicConfig<'_>> = self
             .configs

@@ -2,6 +2,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
+use std::marker::PhantomData;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -9,6 +10,7 @@ use highwater_base::{ErrorCode, Now};
 
 use super::clock::Clock;
 use super::link::Link;
+use super::runtime::Runtime;
 use super::signal::Signal;
 use crate::calls::{
     AfterFailure, AnswerError, Attempts, Call, FetchMetadata, ListOffsets, OffsetSpec, Target,
@@ -46,8 +48,9 @@ impl Default for ClientSettings {
 
 /// See the module. Clones share everything.
 #[derive(Clone)]
-pub struct Client {
+pub struct Client<R: Runtime> {
     pub(super) inner: Rc<Inner>,
+    runtime: PhantomData<R>,
 }
 
 pub(super) struct Inner {
@@ -112,12 +115,12 @@ impl Drop for Inner {
     }
 }
 
-impl Client {
+impl<R: Runtime> Client<R> {
     /// Connects to one of `bootstrap` (comma-separated `HOST:PORT`) and learns about the brokers.
     ///
     /// # Errors
     /// None of them answers.
-    pub async fn connect(bootstrap: &str, settings: ClientSettings) -> Result<Client, ClientError> {
+    pub async fn connect(bootstrap: &str, settings: ClientSettings) -> Result<Self, ClientError> {
         let bootstrap = addresses_of(bootstrap)?;
         let client = Client {
             inner: Rc::new(Inner {
@@ -133,6 +136,7 @@ impl Client {
                 changed: Signal::default(),
                 attempts: Cell::new(0),
             }),
+            runtime: PhantomData,
         };
         client.refresh(Some(Vec::new())).await?;
         Ok(client)
@@ -163,7 +167,7 @@ impl Client {
     }
 
     pub(super) async fn open(&self, address: &str) -> Result<Rc<Link>, ClientError> {
-        Link::open(
+        Link::open::<R>(
             address,
             &self.inner.settings.client_id,
             self.connect_timeout(),
@@ -247,7 +251,7 @@ impl Client {
             return false;
         }
         let client = self.clone();
-        monoio::spawn(async move {
+        R::spawn(async move {
             let opened = client.link(broker).await;
             client.note(Source::Broker(broker), &opened);
             if opened.is_ok() {
@@ -256,7 +260,7 @@ impl Client {
             } else {
                 // The broker may have moved; and one that is down is not tried in a loop.
                 let _ = client.refresh(Some(Vec::new())).await;
-                monoio::time::sleep(RETRY_BACKOFF).await;
+                R::sleep(RETRY_BACKOFF).await;
             }
             client.inner.connecting.borrow_mut().remove(&broker);
             client.inner.changed.notify();
@@ -276,9 +280,9 @@ impl Client {
             return;
         }
         let client = self.clone();
-        monoio::spawn(async move {
+        R::spawn(async move {
             if client.refresh(Some(topics.clone())).await.is_err() {
-                monoio::time::sleep(RETRY_BACKOFF).await;
+                R::sleep(RETRY_BACKOFF).await;
             }
             let mut refreshing = client.inner.refreshing.borrow_mut();
             for topic in &topics {
@@ -347,7 +351,7 @@ impl Client {
             self.refresh(Some(vec![topic.to_string()])).await?;
             match self.with_metadata(|metadata| metadata.partition_count(topic)) {
                 Err(error) if error.kind() == ErrorKind::Retriable => {
-                    monoio::time::sleep(RETRY_BACKOFF).await;
+                    R::sleep(RETRY_BACKOFF).await;
                 }
                 settled => return settled,
             }
@@ -372,7 +376,7 @@ impl Client {
         let version = link.version(C::API, C::VERSION_MAX)?;
         let head = RequestHead::new(C::API, version);
         let answer = link.send(head, |out| call.encode(version, out))?;
-        let response = link.within(timeout, "the request", answer).await?;
+        let response = link.within::<R>(timeout, "the request", answer).await?;
         call.decode(version, &response.body)
             .map_err(|error| match error {
                 AnswerError::Refused(error) => error,
@@ -408,23 +412,42 @@ impl Client {
                 Err(error) => Err(error),
             };
             let error = match result {
-                Ok(answer) => return Ok(answer),
+                Ok(answer) => {
+                    self.until_known(call.made_topic(), deadline_ns).await;
+                    return Ok(answer);
+                }
                 Err(error) => error,
             };
             match attempts.failed(call, error) {
-                AfterFailure::Done(answer) => return Ok(answer),
+                AfterFailure::Done(answer) => {
+                    self.until_known(call.made_topic(), deadline_ns).await;
+                    return Ok(answer);
+                }
                 AfterFailure::GiveUp(error) => return Err(error),
                 AfterFailure::Repeat(error) if self.now().reached(deadline_ns) => {
                     return Err(error);
                 }
                 AfterFailure::Repeat(_) => {}
             }
-            monoio::time::sleep(RETRY_BACKOFF).await;
+            R::sleep(RETRY_BACKOFF).await;
             let refreshed = self.refresh(Some(Vec::new())).await;
             // With an answer lost, a broker that is down is waited for: it may come back and tell.
             if !attempts.may_have_worked() {
                 refreshed?;
             }
+        }
+    }
+
+    /// Waits until a topic that was made is in the metadata. That it is not is no failure to make it.
+    async fn until_known(&self, topic: Option<&str>, deadline_ns: u64) {
+        let Some(topic) = topic else { return };
+        while !self.now().reached(deadline_ns) {
+            // A link that fails is opened anew in the next round.
+            let _ = self.refresh(Some(vec![topic.to_string()])).await;
+            if self.with_metadata(|metadata| metadata.partition_count(topic).is_ok()) {
+                return;
+            }
+            R::sleep(RETRY_BACKOFF).await;
         }
     }
 

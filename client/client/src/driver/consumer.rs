@@ -8,6 +8,7 @@ use highwater_wire::ApiKey;
 
 use super::client::Client;
 use super::link::{Answer, Link};
+use super::runtime::Runtime;
 use super::signal::Signal;
 use crate::calls::{ListOffsets, Target};
 use crate::connection::RequestHead;
@@ -20,12 +21,12 @@ use crate::error::ClientError;
 const IDLE_MS: u64 = 1_000;
 
 /// A running consumer. It ends when this is dropped.
-pub struct ConsumerHandle {
-    shared: Rc<Shared>,
+pub struct ConsumerHandle<R: Runtime> {
+    shared: Rc<Shared<R>>,
 }
 
-struct Shared {
-    client: Client,
+struct Shared<R: Runtime> {
+    client: Client<R>,
     core: RefCell<Consumer>,
     /// There may be something to ask for.
     work: Signal,
@@ -34,25 +35,25 @@ struct Shared {
     ended: Cell<bool>,
 }
 
-impl Drop for ConsumerHandle {
+impl<R: Runtime> Drop for ConsumerHandle<R> {
     fn drop(&mut self) {
         self.shared.ended.set(true);
         self.shared.work.notify();
     }
 }
 
-impl ConsumerHandle {
+impl<R: Runtime> ConsumerHandle<R> {
     /// Starts a consumer of these partitions of one topic.
     ///
     /// # Errors
     /// The topic or a partition does not exist.
     pub async fn start(
-        client: &Client,
+        client: &Client<R>,
         settings: ConsumerSettings,
         topic: &str,
         partitions: &[i32],
         start: Start,
-    ) -> Result<ConsumerHandle, ClientError> {
+    ) -> Result<Self, ClientError> {
         let count = client.topic_partitions(topic).await?;
         let handle = ConsumerHandle::idle(client, settings);
         for partition in partitions {
@@ -71,7 +72,7 @@ impl ConsumerHandle {
 
     /// Starts a consumer without partitions.
     #[must_use]
-    pub fn idle(client: &Client, settings: ConsumerSettings) -> ConsumerHandle {
+    pub fn idle(client: &Client<R>, settings: ConsumerSettings) -> Self {
         let shared = Rc::new(Shared {
             client: client.clone(),
             core: RefCell::new(Consumer::new(settings)),
@@ -79,8 +80,8 @@ impl ConsumerHandle {
             arrived: Signal::default(),
             ended: Cell::new(false),
         });
-        monoio::spawn(run(Rc::clone(&shared)));
-        monoio::spawn(forward_changes(Rc::clone(&shared)));
+        R::spawn(run(Rc::clone(&shared)));
+        R::spawn(forward_changes(Rc::clone(&shared)));
         ConsumerHandle { shared }
     }
 
@@ -169,16 +170,16 @@ impl ConsumerHandle {
     }
 }
 
-async fn forward_changes(shared: Rc<Shared>) {
+async fn forward_changes<R: Runtime>(shared: Rc<Shared<R>>) {
     while !shared.ended.get() {
         let seen = shared.client.inner.changed.seen();
         let changed = shared.client.inner.changed.changed_since(seen);
-        let _ = monoio::time::timeout(Duration::from_millis(IDLE_MS), changed).await;
+        let _ = R::timeout(Duration::from_millis(IDLE_MS), changed).await;
         shared.work.notify();
     }
 }
 
-async fn run(shared: Rc<Shared>) {
+async fn run<R: Runtime>(shared: Rc<Shared<R>>) {
     while !shared.ended.get() {
         let seen = shared.work.seen();
         while let Some(request) = next_request(&shared) {
@@ -188,7 +189,7 @@ async fn run(shared: Rc<Shared>) {
                     broker,
                     call,
                 } => {
-                    monoio::spawn(look_up(Rc::clone(&shared), request, broker, call));
+                    R::spawn(look_up(Rc::clone(&shared), request, broker, call));
                 }
                 ConsumerRequest::Fetch { request, broker } => fetch(&shared, request, broker),
             }
@@ -201,14 +202,14 @@ async fn run(shared: Rc<Shared>) {
         match deadline_ns {
             Some(at) => {
                 let wait = at.saturating_sub(now.monotonic_ns).max(1_000_000);
-                let _ = monoio::time::timeout(Duration::from_nanos(wait), changed).await;
+                let _ = R::timeout(Duration::from_nanos(wait), changed).await;
             }
             None => changed.await,
         }
     }
 }
 
-fn next_request(shared: &Rc<Shared>) -> Option<ConsumerRequest> {
+fn next_request<R: Runtime>(shared: &Rc<Shared<R>>) -> Option<ConsumerRequest> {
     let now = shared.client.now();
     let metadata = shared.client.inner.metadata.borrow();
     let mut core = shared.core.borrow_mut();
@@ -219,7 +220,7 @@ fn next_request(shared: &Rc<Shared>) -> Option<ConsumerRequest> {
     request
 }
 
-async fn look_up(shared: Rc<Shared>, request: u64, broker: i32, call: ListOffsets) {
+async fn look_up<R: Runtime>(shared: Rc<Shared<R>>, request: u64, broker: i32, call: ListOffsets) {
     let answer = shared.client.call(Target::Broker(broker), &call).await;
     let now = shared.client.now();
     match answer {
@@ -236,10 +237,10 @@ async fn look_up(shared: Rc<Shared>, request: u64, broker: i32, call: ListOffset
     shared.arrived.notify();
 }
 
-fn fetch(shared: &Rc<Shared>, request: u64, broker: i32) {
+fn fetch<R: Runtime>(shared: &Rc<Shared<R>>, request: u64, broker: i32) {
     match send_fetch(shared, request, broker) {
         Ok((link, version, answer)) => {
-            monoio::spawn(settle(Rc::clone(shared), request, link, version, answer));
+            R::spawn(settle(Rc::clone(shared), request, link, version, answer));
         }
         Err(error) => {
             let now = shared.client.now();
@@ -251,8 +252,8 @@ fn fetch(shared: &Rc<Shared>, request: u64, broker: i32) {
     }
 }
 
-fn send_fetch(
-    shared: &Rc<Shared>,
+fn send_fetch<R: Runtime>(
+    shared: &Rc<Shared<R>>,
     request: u64,
     broker: i32,
 ) -> Result<(Rc<Link>, i16, Answer), ClientError> {
@@ -270,9 +271,15 @@ fn send_fetch(
     Ok((Rc::clone(&link), version, answer))
 }
 
-async fn settle(shared: Rc<Shared>, request: u64, link: Rc<Link>, version: i16, answer: Answer) {
+async fn settle<R: Runtime>(
+    shared: Rc<Shared<R>>,
+    request: u64,
+    link: Rc<Link>,
+    version: i16,
+    answer: Answer,
+) {
     let timeout = shared.client.request_timeout();
-    let answer = link.within(timeout, "Fetch", answer).await;
+    let answer = link.within::<R>(timeout, "Fetch", answer).await;
     let now = shared.client.now();
     let mut core = shared.core.borrow_mut();
     match answer {

@@ -17,6 +17,7 @@ use std::time::Duration;
 use super::client::{Client, RETRY_BACKOFF};
 use super::consumer::ConsumerHandle;
 use super::link::Link;
+use super::runtime::Runtime;
 use super::signal::Signal;
 use crate::calls::{Call, CommittedOffset, OffsetFetch, OffsetSpec};
 use crate::consumer::{ConsumerSettings, Fetched, Start};
@@ -42,15 +43,15 @@ pub struct GroupConsumerSettings {
 }
 
 /// See the module.
-pub struct GroupConsumer {
-    shared: Rc<Shared>,
-    fetcher: ConsumerHandle,
+pub struct GroupConsumer<R: Runtime> {
+    shared: Rc<Shared<R>>,
+    fetcher: ConsumerHandle<R>,
     settings: GroupConsumerSettings,
     commit_at_ns: Cell<u64>,
 }
 
-struct Shared {
-    client: Client,
+struct Shared<R: Runtime> {
+    client: Client<R>,
     membership: RefCell<Membership>,
     coordinator: RefCell<Option<Rc<Link>>>,
     join_timeout: Duration,
@@ -61,20 +62,20 @@ struct Shared {
     ended: Cell<bool>,
 }
 
-impl Drop for GroupConsumer {
+impl<R: Runtime> Drop for GroupConsumer<R> {
     fn drop(&mut self) {
         self.shared.end();
     }
 }
 
-impl GroupConsumer {
+impl<R: Runtime> GroupConsumer<R> {
     /// A member of a group, subscribed to topics. It joins with the first `poll`.
     #[must_use]
     pub fn subscribe(
-        client: &Client,
+        client: &Client<R>,
         settings: GroupConsumerSettings,
         topics: &[String],
-    ) -> GroupConsumer {
+    ) -> Self {
         let mut consumer = settings.consumer.clone();
         consumer.out_of_range = Some(settings.start);
         let join_ms = settings.group.poll_interval_max_ms + JOIN_GRACE_MS;
@@ -88,7 +89,7 @@ impl GroupConsumer {
             work: Signal::default(),
             ended: Cell::new(false),
         });
-        monoio::spawn(run(Rc::clone(&shared)));
+        R::spawn(run(Rc::clone(&shared)));
         GroupConsumer {
             shared,
             fetcher: ConsumerHandle::idle(client, consumer),
@@ -102,7 +103,9 @@ impl GroupConsumer {
     /// # Errors
     /// The group refuses the member for good, or a partition cannot go on.
     pub async fn poll(&self, wait: Duration) -> Result<Option<Fetched>, ClientError> {
-        let until = monoio::time::Instant::now() + wait;
+        let wait_ns = u64::try_from(wait.as_nanos()).unwrap_or(u64::MAX);
+        let clock = &self.shared.client;
+        let until_ns = clock.now().monotonic_ns.saturating_add(wait_ns);
         loop {
             self.check_in()?;
             let (group_seen, seen) = (self.shared.work.seen(), self.fetcher.arrived().seen());
@@ -118,7 +121,9 @@ impl GroupConsumer {
             let group = self.shared.work.changed_since(group_seen);
             let records = self.fetcher.arrived().changed_since(seen);
             let changed = either(group, records);
-            if monoio::time::timeout_at(until, changed).await.is_err() {
+            let left_ns = until_ns.saturating_sub(clock.now().monotonic_ns);
+            let changed = R::timeout(Duration::from_nanos(left_ns), changed);
+            if changed.await.is_none() {
                 return Ok(None);
             }
         }
@@ -221,7 +226,7 @@ impl GroupConsumer {
             return;
         }
         let shared = Rc::clone(&self.shared);
-        monoio::spawn(async move {
+        R::spawn(async move {
             let _ = shared.commit(offsets).await;
             shared.committing.set(false);
         });
@@ -277,7 +282,7 @@ impl GroupConsumer {
     }
 }
 
-impl Shared {
+impl<R: Runtime> Shared<R> {
     fn end(&self) {
         self.ended.set(true);
         if let Some(link) = self.coordinator.borrow_mut().take() {
@@ -355,7 +360,7 @@ impl Shared {
                         && !self.client.now().reached(deadline_ns) =>
                 {
                     self.tell_membership(link.as_ref().ok(), &error);
-                    monoio::time::sleep(RETRY_BACKOFF).await;
+                    R::sleep(RETRY_BACKOFF).await;
                 }
                 settled => return settled,
             }
@@ -373,14 +378,14 @@ async fn either(one: impl Future<Output = ()>, other: impl Future<Output = ()>) 
     .await;
 }
 
-async fn run(shared: Rc<Shared>) {
+async fn run<R: Runtime>(shared: Rc<Shared<R>>) {
     while !shared.ended.get() {
         let seen = shared.work.seen();
         loop {
             let now = shared.client.now();
             let command = shared.membership.borrow_mut().poll_request(now);
             let Some(command) = command else { break };
-            monoio::spawn(execute(Rc::clone(&shared), command));
+            R::spawn(execute(Rc::clone(&shared), command));
         }
         let now = shared.client.now();
         let deadline_ns = shared.membership.borrow().next_deadline_ns(now);
@@ -388,11 +393,11 @@ async fn run(shared: Rc<Shared>) {
         let until = |at: u64| Duration::from_nanos(at.saturating_sub(now.monotonic_ns));
         let wait = deadline_ns.map_or(idle, |at| until(at).clamp(Duration::from_millis(1), idle));
         let changed = shared.work.changed_since(seen);
-        let _ = monoio::time::timeout(wait, changed).await;
+        let _ = R::timeout(wait, changed).await;
     }
 }
 
-async fn execute(shared: Rc<Shared>, command: GroupCommand) {
+async fn execute<R: Runtime>(shared: Rc<Shared<R>>, command: GroupCommand) {
     let GroupCommand { request, what } = command;
     let client = &shared.client;
     match what {
@@ -430,7 +435,10 @@ async fn execute(shared: Rc<Shared>, command: GroupCommand) {
     shared.work.notify();
 }
 
-async fn at_coordinator<C: Call>(shared: &Shared, call: &C) -> Result<C::Answer, ClientError> {
+async fn at_coordinator<R: Runtime, C: Call>(
+    shared: &Shared<R>,
+    call: &C,
+) -> Result<C::Answer, ClientError> {
     let link = shared.link()?;
     shared
         .client
@@ -438,7 +446,10 @@ async fn at_coordinator<C: Call>(shared: &Shared, call: &C) -> Result<C::Answer,
         .await
 }
 
-async fn connect(shared: &Shared, call: &crate::calls::FindCoordinator) -> Result<(), ClientError> {
+async fn connect<R: Runtime>(
+    shared: &Shared<R>,
+    call: &crate::calls::FindCoordinator,
+) -> Result<(), ClientError> {
     let any = shared.client.any_link().await?;
     let found = shared.client.call_on(&any, call).await?;
     let link = shared.client.open(&found.address()).await?;

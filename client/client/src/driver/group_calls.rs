@@ -5,10 +5,11 @@ use std::collections::BTreeMap;
 use highwater_base::ErrorCode;
 
 use super::client::{Client, RETRY_BACKOFF};
+use super::runtime::Runtime;
 use crate::calls::{Call, FindCoordinator, ListGroups, ListedGroup, Target};
 use crate::error::{ClientError, ErrorKind};
 
-impl Client {
+impl<R: Runtime> Client<R> {
     /// Runs a call at a group's coordinator; again, where that moves, loads or restarts.
     ///
     /// # Errors
@@ -38,7 +39,7 @@ impl Client {
             if !passes || self.now().reached(deadline_ns) {
                 return Err(error);
             }
-            monoio::time::sleep(RETRY_BACKOFF).await;
+            R::sleep(RETRY_BACKOFF).await;
         }
     }
 

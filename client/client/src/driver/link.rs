@@ -2,23 +2,20 @@
 //!
 //! Requests may be sent at any time and are answered in order. The first failure (the peer closes,
 //! bytes make no sense, an answer takes too long) ends the link and fails everything outstanding;
-//! both tasks cancel what they wait for and let go of the socket, whatever the peer does.
+//! both tasks take back what they wait for and let go of the socket, whatever the peer does.
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
-use std::future::{Future, poll_fn};
-use std::net::{SocketAddr, ToSocketAddrs};
-use std::pin::{Pin, pin};
+use std::future::Future;
+use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use highwater_wire::{ApiKey, EncodeError};
-use monoio::io::{CancelableAsyncReadRent, CancelableAsyncWriteRentExt, Canceller, Splitable};
-use monoio::net::TcpStream;
-use monoio::net::tcp::{TcpOwnedReadHalf, TcpOwnedWriteHalf};
 
-use super::signal::Signal;
+use super::runtime::{Reader, Runtime, Writer};
+use super::signal::{Signal, unless, wake};
 use crate::calls::{ApiVersions, BrokerVersions, Call};
 use crate::connection::{Connection, RequestHead, Response};
 use crate::error::ClientError;
@@ -55,7 +52,7 @@ impl Link {
     ///
     /// # Errors
     /// No connection, or a peer that does not speak the protocol.
-    pub async fn open(
+    pub async fn open<R: Runtime>(
         address: &str,
         client_id: &str,
         timeout: Duration,
@@ -64,22 +61,7 @@ impl Link {
             address: address.to_string(),
             reason,
         };
-        let resolved = address
-            .to_socket_addrs()
-            .map_err(|error| failed(error.to_string()))?;
-        let mut reason = "the name has no address".to_string();
-        let mut stream = None;
-        for candidate in resolved {
-            match monoio::time::timeout(timeout, connect(candidate)).await {
-                Ok(Ok(connected)) => {
-                    stream = Some(connected);
-                    break;
-                }
-                Ok(Err(error)) => reason = error.to_string(),
-                Err(_) => reason = format!("no answer within {} ms", timeout.as_millis()),
-            }
-        }
-        let stream = stream.ok_or_else(|| failed(reason))?;
+        let (reader, writer) = connect::<R>(address, timeout).await.map_err(failed)?;
         let link = Rc::new(Link {
             address: address.to_string(),
             connection: RefCell::new(Connection::new(client_id)),
@@ -93,10 +75,9 @@ impl Link {
             written: Cell::new(0),
             progress: Signal::default(),
         });
-        let (reader, writer) = stream.into_split();
-        monoio::spawn(read(Rc::clone(&link), reader));
-        monoio::spawn(write(Rc::clone(&link), writer));
-        match link.learn_versions(timeout).await {
+        R::spawn(read(Rc::clone(&link), reader));
+        R::spawn(write(Rc::clone(&link), writer));
+        match link.learn_versions::<R>(timeout).await {
             Ok(()) => Ok(link),
             Err(error) => {
                 link.close(error.clone());
@@ -111,11 +92,14 @@ impl Link {
         }
     }
 
-    async fn learn_versions(self: &Rc<Self>, timeout: Duration) -> Result<(), ClientError> {
+    async fn learn_versions<R: Runtime>(
+        self: &Rc<Self>,
+        timeout: Duration,
+    ) -> Result<(), ClientError> {
         for version in [ApiVersions::VERSION, 0] {
             let head = RequestHead::new(ApiKey::ApiVersions, version);
             let answer = self.send(head, |out| ApiVersions.encode(version, out))?;
-            let response = self.within(timeout, "ApiVersions", answer).await?;
+            let response = self.within::<R>(timeout, "ApiVersions", answer).await?;
             let decoded = ApiVersions::decode_any(version, &response.body);
             match decoded.map_err(|error| self.protocol(&error.to_string()))? {
                 Some(versions) => {
@@ -199,15 +183,15 @@ impl Link {
     ///
     /// # Errors
     /// Time ran out, or the link was closed.
-    pub async fn within(
+    pub async fn within<R: Runtime>(
         &self,
         timeout: Duration,
         what: &'static str,
         answer: Answer,
     ) -> Result<Response, ClientError> {
-        match monoio::time::timeout(timeout, answer).await {
-            Ok(result) => result,
-            Err(_) => {
+        match R::timeout(timeout, answer).await {
+            Some(result) => result,
+            None => {
                 let timeout_ms = timeout.as_millis() as u64;
                 let error = ClientError::Timeout { what, timeout_ms };
                 self.close(error.clone());
@@ -224,23 +208,16 @@ impl Link {
         self.closed.replace(Some(error));
         for waiting in self.waiting.borrow_mut().values_mut() {
             if let Some(waker) = waiting.waker.take() {
-                waker.wake();
+                wake(waker);
             }
         }
         self.ended.notify();
         self.progress.notify();
     }
 
-    /// Waits for an operation; `None` when the link was closed meanwhile. One on the socket is then
-    /// to be taken back from the kernel, which would else wait for a peer that hangs.
-    async fn while_open<T>(&self, operation: impl Future<Output = T>) -> Option<T> {
-        let mut operation = pin!(operation);
-        let mut ended = pin!(self.ended.changed_since(0));
-        poll_fn(|context| match ended.as_mut().poll(context) {
-            Poll::Ready(()) => Poll::Ready(None),
-            Poll::Pending => operation.as_mut().poll(context).map(Some),
-        })
-        .await
+    /// Done when the link is closed.
+    async fn ended(&self) {
+        self.ended.changed_since(0).await;
     }
 
     /// Ends the link because nobody needs it any more.
@@ -265,7 +242,7 @@ impl Link {
                     if let Some(waiting) = waiting.get_mut(&response.tag) {
                         waiting.response = Some(response);
                         if let Some(waker) = waiting.waker.take() {
-                            waker.wake();
+                            wake(waker);
                         }
                     }
                 }
@@ -280,22 +257,30 @@ impl Link {
     }
 }
 
-async fn connect(address: SocketAddr) -> std::io::Result<TcpStream> {
-    let stream = TcpStream::connect_addr(address).await?;
-    stream.set_nodelay(true)?;
-    Ok(stream)
+/// The first of the addresses behind a name that takes a connection, or what the last one said.
+async fn connect<R: Runtime>(
+    address: &str,
+    timeout: Duration,
+) -> Result<(R::Reader, R::Writer), String> {
+    let late = |what: &str| format!("{what} within {} ms", timeout.as_millis());
+    let resolved = match R::timeout(timeout, R::resolve(address)).await {
+        Some(resolved) => resolved.map_err(|error| error.to_string())?,
+        None => return Err(late("its name was not looked up")),
+    };
+    let mut reason = "the name has no address".to_string();
+    for candidate in resolved {
+        match R::timeout(timeout, R::connect(candidate)).await {
+            Some(Ok(connected)) => return Ok(connected),
+            Some(Err(error)) => reason = error.to_string(),
+            None => reason = late("no answer"),
+        }
+    }
+    Err(reason)
 }
 
-async fn read(link: Rc<Link>, mut reader: TcpOwnedReadHalf) {
-    let canceller = Canceller::new();
+async fn read(link: Rc<Link>, mut reader: impl Reader) {
     let mut buffer = vec![0; READ_BYTES];
-    loop {
-        let mut operation = pin!(reader.cancelable_read(buffer, canceller.handle()));
-        let Some((result, returned)) = link.while_open(operation.as_mut()).await else {
-            canceller.cancel();
-            let _ = operation.await;
-            return;
-        };
+    while let Some((result, returned)) = reader.read(buffer, link.ended()).await {
         buffer = returned;
         match result {
             Ok(0) => link.lost("the broker closed it".to_string()),
@@ -305,23 +290,19 @@ async fn read(link: Rc<Link>, mut reader: TcpOwnedReadHalf) {
     }
 }
 
-async fn write(link: Rc<Link>, mut writer: TcpOwnedWriteHalf) {
-    let canceller = Canceller::new();
+async fn write(link: Rc<Link>, mut writer: impl Writer) {
     let mut buffer = Vec::new();
     loop {
         let seen = link.output.seen();
         let taken = link.queued.get();
         link.connection.borrow_mut().take_output(&mut buffer);
         if buffer.is_empty() {
-            match link.while_open(link.output.changed_since(seen)).await {
+            match unless(link.ended(), link.output.changed_since(seen)).await {
                 Some(()) => continue,
                 None => return,
             }
         }
-        let mut operation = pin!(writer.write_all(buffer, canceller.handle()));
-        let Some((result, returned)) = link.while_open(operation.as_mut()).await else {
-            canceller.cancel();
-            let _ = operation.await;
+        let Some((result, returned)) = writer.write_all(buffer, link.ended()).await else {
             return;
         };
         buffer = returned;

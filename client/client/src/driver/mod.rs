@@ -1,40 +1,46 @@
-//! Runs the state machines on one thread with monoio: sockets, clock, timeouts, reconnecting.
+//! Runs the state machines on one thread: sockets, clock, timeouts, reconnecting.
 //!
-//! Everything here is local to its thread (`Rc`, no locks). A [`Client`] owns one [`Link`] per
-//! broker; producer, consumer and admin calls share them. Use it inside a monoio runtime that has
-//! its timer enabled, or through [`block_on`].
+//! Everything here is local to its thread (`Rc`, no locks). A client owns one [`Link`] per broker;
+//! producer, consumer and admin calls share them. The code is written once, for any [`Runtime`]:
+//! [`any_runtime`] has the types with their parameter, [`on_monoio`] and [`on_tokio`] name them for
+//! one runtime each, and the names of [`on_monoio`] are also here.
+//!
+//! With monoio, use it inside a runtime that has its timer enabled; with tokio, inside a `LocalSet`
+//! of a current-thread runtime. Either way `block_on` makes what is needed. Programs on tokio's
+//! multi-threaded runtime use `threaded`, whose handles may be sent and shared.
 
 mod client;
 mod clock;
 mod consumer;
+mod delivery;
 mod group;
 mod group_calls;
 mod link;
+#[cfg(feature = "monoio")]
+pub mod on_monoio;
+#[cfg(feature = "tokio")]
+pub mod on_tokio;
 mod producer;
+mod runtime;
 mod signal;
 #[cfg(test)]
 mod tests;
 
-pub use client::{Client, ClientSettings};
+pub use client::ClientSettings;
 pub use clock::Clock;
-pub use consumer::ConsumerHandle;
-pub use group::{GroupConsumer, GroupConsumerSettings};
+#[cfg(feature = "tokio")]
+pub(crate) use delivery::outcome_of;
+pub use delivery::{Delivered, DeliveryFuture};
+pub use group::GroupConsumerSettings;
 pub use link::Link;
-pub use producer::ProducerHandle;
+#[cfg(feature = "monoio")]
+pub use on_monoio::{Client, ConsumerHandle, GroupConsumer, ProducerHandle, block_on};
+pub use runtime::Runtime;
 
-use std::future::Future;
-
-/// Entries of the ring that [`block_on`] makes; a client has few operations in flight.
-const RING_ENTRIES: u32 = 256;
-
-/// Runs a future on a fresh runtime of this thread.
-///
-/// # Errors
-/// The kernel refuses an io_uring.
-pub fn block_on<F: Future>(future: F) -> std::io::Result<F::Output> {
-    let mut runtime = monoio::RuntimeBuilder::<monoio::IoUringDriver>::new()
-        .with_entries(RING_ENTRIES)
-        .enable_timer()
-        .build()?;
-    Ok(runtime.block_on(future))
+/// The driver's types for whoever writes code for both runtimes.
+pub mod any_runtime {
+    pub use super::client::Client;
+    pub use super::consumer::ConsumerHandle;
+    pub use super::group::GroupConsumer;
+    pub use super::producer::ProducerHandle;
 }

@@ -1,20 +1,21 @@
 //! The producer on its sockets.
 
 use std::cell::RefCell;
-use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::time::Duration;
 
 use highwater_wire::ApiKey;
 
 use super::client::{Client, Source};
+use super::delivery::{Awaited, Delivered, DeliveryFuture};
 use super::link::{Answer, Link};
+use super::runtime::Runtime;
 use super::signal::Signal;
 use crate::calls::{InitProducerId, Target};
 use crate::connection::RequestHead;
 use crate::error::ClientError;
 use crate::producer::{
-    Delivery, PRODUCE_VERSION_MAX, ProduceRequestPlan, Producer, ProducerSettings, Receipt,
+    Delivery, PRODUCE_VERSION_MAX, ProduceRequestPlan, Producer, ProducerSettings,
 };
 use crate::record::RecordToSend;
 
@@ -25,17 +26,17 @@ const IDLE_MS: u64 = 1_000;
 
 /// A running producer. Clones share it; it ends with the last one.
 #[derive(Clone)]
-pub struct ProducerHandle {
-    shared: Rc<Shared>,
+pub struct ProducerHandle<R: Runtime> {
+    shared: Rc<Shared<R>>,
     /// Held by handles only, so that the sender notices when the last one is gone.
-    _alive: Rc<Alive>,
+    _alive: Rc<Alive<R>>,
 }
 
-struct Shared {
-    client: Client,
+struct Shared<R: Runtime> {
+    client: Client<R>,
     core: RefCell<Producer>,
     on_delivery: RefCell<OnDelivery>,
-    awaited: RefCell<BTreeMap<u64, Option<Delivered>>>,
+    awaited: RefCell<Awaited>,
     token_next: std::cell::Cell<u64>,
     /// There may be something to send.
     work: Signal,
@@ -45,25 +46,24 @@ struct Shared {
 }
 
 type OnDelivery = Box<dyn FnMut(&Delivery)>;
-type Delivered = Result<(i32, Option<i64>), ClientError>;
 
-struct Alive(Rc<Shared>);
+struct Alive<R: Runtime>(Rc<Shared<R>>);
 
-impl Drop for Alive {
+impl<R: Runtime> Drop for Alive<R> {
     fn drop(&mut self) {
         self.0.ended.set(true);
         self.0.work.notify();
     }
 }
 
-impl ProducerHandle {
+impl<R: Runtime> ProducerHandle<R> {
     /// Starts a producer. `on_delivery` sees the fate of every batch.
     #[must_use]
     pub fn start(
-        client: &Client,
+        client: &Client<R>,
         settings: ProducerSettings,
         on_delivery: impl FnMut(&Delivery) + 'static,
-    ) -> ProducerHandle {
+    ) -> Self {
         let shared = Rc::new(Shared {
             client: client.clone(),
             core: RefCell::new(Producer::new(settings)),
@@ -74,8 +74,8 @@ impl ProducerHandle {
             delivered: Signal::default(),
             ended: std::cell::Cell::new(false),
         });
-        monoio::spawn(run(Rc::clone(&shared)));
-        monoio::spawn(forward_changes(Rc::clone(&shared)));
+        R::spawn(run(Rc::clone(&shared)));
+        R::spawn(forward_changes(Rc::clone(&shared)));
         ProducerHandle {
             _alive: Rc::new(Alive(Rc::clone(&shared))),
             shared,
@@ -120,31 +120,25 @@ impl ProducerHandle {
         Ok(token)
     }
 
+    /// Like [`ProducerHandle::send`], and returns what tells the record's fate.
+    ///
+    /// # Errors
+    /// The topic or partition does not exist, or the record is too large.
+    pub async fn send_with_delivery(
+        &self,
+        topic: &str,
+        record: &RecordToSend<'_>,
+    ) -> Result<DeliveryFuture, ClientError> {
+        let token = self.send(topic, record).await?;
+        Ok(self.shared.awaited.borrow_mut().wait_for(token))
+    }
+
     /// Sends a record and waits until it is delivered. Returns partition and offset.
     ///
     /// # Errors
     /// It was not delivered.
-    pub async fn send_and_wait(
-        &self,
-        topic: &str,
-        record: &RecordToSend<'_>,
-    ) -> Result<(i32, Option<i64>), ClientError> {
-        let token = self.send(topic, record).await?;
-        self.shared.awaited.borrow_mut().insert(token, None);
-        loop {
-            let seen = self.shared.delivered.seen();
-            let done = self
-                .shared
-                .awaited
-                .borrow_mut()
-                .get_mut(&token)
-                .and_then(Option::take);
-            if let Some(outcome) = done {
-                self.shared.awaited.borrow_mut().remove(&token);
-                return outcome;
-            }
-            self.shared.delivered.changed_since(seen).await;
-        }
+    pub async fn send_and_wait(&self, topic: &str, record: &RecordToSend<'_>) -> Delivered {
+        self.send_with_delivery(topic, record).await?.await
     }
 
     /// Records neither delivered nor failed yet.
@@ -172,22 +166,22 @@ impl ProducerHandle {
 }
 
 /// What the client learns may let something be sent.
-async fn forward_changes(shared: Rc<Shared>) {
+async fn forward_changes<R: Runtime>(shared: Rc<Shared<R>>) {
     while !shared.ended.get() {
         let seen = shared.client.inner.changed.seen();
         let changed = shared.client.inner.changed.changed_since(seen);
-        let _ = monoio::time::timeout(Duration::from_millis(IDLE_MS), changed).await;
+        let _ = R::timeout(Duration::from_millis(IDLE_MS), changed).await;
         shared.work.notify();
     }
 }
 
-async fn run(shared: Rc<Shared>) {
+async fn run<R: Runtime>(shared: Rc<Shared<R>>) {
     loop {
         let seen = shared.work.seen();
         let now = shared.client.now();
         shared.core.borrow_mut().handle_timeouts_if_due(now);
         if shared.core.borrow_mut().poll_identity(now) {
-            monoio::spawn(identify(Rc::clone(&shared)));
+            R::spawn(identify(Rc::clone(&shared)));
         }
         while let Some(plan) = next_plan(&shared) {
             dispatch(&shared, plan);
@@ -203,21 +197,21 @@ async fn run(shared: Rc<Shared>) {
         match deadline_ns {
             Some(at) => {
                 let wait = at.saturating_sub(now.monotonic_ns).max(1_000_000);
-                let _ = monoio::time::timeout(Duration::from_nanos(wait), changed).await;
+                let _ = R::timeout(Duration::from_nanos(wait), changed).await;
             }
             None => changed.await,
         }
     }
 }
 
-fn next_plan(shared: &Rc<Shared>) -> Option<ProduceRequestPlan> {
+fn next_plan<R: Runtime>(shared: &Rc<Shared<R>>) -> Option<ProduceRequestPlan> {
     let now = shared.client.now();
     let metadata = shared.client.inner.metadata.borrow();
     let mut core = shared.core.borrow_mut();
     core.poll_request(now, &metadata, &mut |broker| shared.client.may_use(broker))
 }
 
-fn dispatch(shared: &Rc<Shared>, plan: ProduceRequestPlan) {
+fn dispatch<R: Runtime>(shared: &Rc<Shared<R>>, plan: ProduceRequestPlan) {
     let sent = send_plan(shared, plan);
     if sent.is_err() {
         shared.client.note(Source::Broker(plan.broker), &sent);
@@ -225,7 +219,7 @@ fn dispatch(shared: &Rc<Shared>, plan: ProduceRequestPlan) {
     let now = shared.client.now();
     match sent {
         Ok((link, version, answer)) => {
-            monoio::spawn(settle(Rc::clone(shared), plan, link, version, answer));
+            R::spawn(settle(Rc::clone(shared), plan, link, version, answer));
         }
         Err(error) => shared
             .core
@@ -234,8 +228,8 @@ fn dispatch(shared: &Rc<Shared>, plan: ProduceRequestPlan) {
     }
 }
 
-fn send_plan(
-    shared: &Rc<Shared>,
+fn send_plan<R: Runtime>(
+    shared: &Rc<Shared<R>>,
     plan: ProduceRequestPlan,
 ) -> Result<(Rc<Link>, i16, Answer), ClientError> {
     let link = shared
@@ -255,8 +249,8 @@ fn send_plan(
     Ok((Rc::clone(&link), version, answer))
 }
 
-async fn settle(
-    shared: Rc<Shared>,
+async fn settle<R: Runtime>(
+    shared: Rc<Shared<R>>,
     plan: ProduceRequestPlan,
     link: Rc<Link>,
     version: i16,
@@ -276,7 +270,7 @@ async fn settle(
     }
     let timeout_ms = shared.core.borrow().settings().request_timeout_ms + ANSWER_GRACE_MS;
     let answer = link
-        .within(Duration::from_millis(timeout_ms), "Produce", answer)
+        .within::<R>(Duration::from_millis(timeout_ms), "Produce", answer)
         .await;
     shared.client.note(Source::Broker(plan.broker), &answer);
     let now = shared.client.now();
@@ -293,7 +287,7 @@ async fn settle(
     shared.work.notify();
 }
 
-async fn identify(shared: Rc<Shared>) {
+async fn identify<R: Runtime>(shared: Rc<Shared<R>>) {
     let answer = shared.client.call(Target::Any, &InitProducerId).await;
     let now = shared.client.now();
     shared.client.note(Source::ProducerId, &answer);
@@ -303,7 +297,7 @@ async fn identify(shared: Rc<Shared>) {
 }
 
 /// Tells the fate of what was settled.
-fn report(shared: &Rc<Shared>) {
+fn report<R: Runtime>(shared: &Rc<Shared<R>>) {
     let mut any = false;
     loop {
         let Some(delivery) = shared.core.borrow_mut().poll_delivery() else {
@@ -311,27 +305,9 @@ fn report(shared: &Rc<Shared>) {
         };
         any = true;
         (shared.on_delivery.borrow_mut())(&delivery);
-        let mut awaited = shared.awaited.borrow_mut();
-        if awaited.is_empty() {
-            continue;
-        }
-        for (index, token) in delivery.tokens.iter().enumerate() {
-            if let Some(slot) = awaited.get_mut(token) {
-                *slot = Some(outcome_of(&delivery.outcome, delivery.partition, index));
-            }
-        }
+        shared.awaited.borrow_mut().settle(&delivery);
     }
     if any {
         shared.delivered.notify();
-    }
-}
-
-fn outcome_of(outcome: &Result<Receipt, ClientError>, partition: i32, index: usize) -> Delivered {
-    match outcome {
-        Ok(receipt) => Ok((
-            partition,
-            receipt.base_offset.map(|base| base + index as i64),
-        )),
-        Err(error) => Err(error.clone()),
     }
 }

@@ -1,9 +1,32 @@
 //! "Something changed": tasks of one thread wait for it without losing a change in between.
+//!
+//! A runtime that ends drops its tasks, and what they drop tells others that something changed.
+//! Nobody is left to be woken then, and monoio panics when somebody is: [`while_ending`] keeps
+//! wakers still.
 
 use std::cell::{Cell, RefCell};
-use std::future::Future;
-use std::pin::Pin;
+use std::future::{Future, poll_fn};
+use std::pin::{Pin, pin};
 use std::task::{Context, Poll, Waker};
+
+thread_local! {
+    static IS_ENDING: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Drops what a runtime of this thread leaves behind, without waking its tasks.
+#[cfg(feature = "monoio")]
+pub(crate) fn while_ending(drop_what_is_left: impl FnOnce()) {
+    let before = IS_ENDING.replace(true);
+    drop_what_is_left();
+    IS_ENDING.set(before);
+}
+
+/// Wakes a task, unless its runtime is ending.
+pub(crate) fn wake(waker: Waker) {
+    if !IS_ENDING.get() {
+        waker.wake();
+    }
+}
 
 /// Counts changes and wakes whoever waits for the next one.
 #[derive(Debug, Default)]
@@ -22,7 +45,7 @@ impl Signal {
     pub fn notify(&self) {
         self.changes.set(self.changes.get().wrapping_add(1));
         for waker in self.wakers.borrow_mut().drain(..) {
-            waker.wake();
+            wake(waker);
         }
     }
 
@@ -51,4 +74,17 @@ impl Future for Changed<'_> {
         }
         Poll::Pending
     }
+}
+
+/// Waits for an operation; `None` when `ended` was done first.
+pub(crate) async fn unless<T>(
+    ended: impl Future<Output = ()>,
+    operation: impl Future<Output = T>,
+) -> Option<T> {
+    let (mut ended, mut operation) = (pin!(ended), pin!(operation));
+    poll_fn(|context| match ended.as_mut().poll(context) {
+        Poll::Ready(()) => Poll::Ready(None),
+        Poll::Pending => operation.as_mut().poll(context).map(Some),
+    })
+    .await
 }

@@ -7,9 +7,11 @@
 )]
 
 use std::collections::BTreeMap;
+use std::future::Future;
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::rc::Rc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -22,12 +24,57 @@ use highwater_wire::metadata::{
 };
 use highwater_wire::{ApiKey, Array};
 
+use super::any_runtime::{Client, ConsumerHandle, ProducerHandle};
 use super::client::Source;
 use super::*;
 use crate::calls::{CreateTopic, Target};
 use crate::connection::RequestHead;
 use crate::consumer::{ConsumerSettings, Start};
 use crate::error::ClientError;
+use crate::producer::ProducerSettings;
+
+/// A runtime that a test can be run on.
+trait Harness: Runtime {
+    fn block_on<F: Future>(future: F) -> std::io::Result<F::Output>;
+}
+
+#[cfg(feature = "monoio")]
+impl Harness for on_monoio::Monoio {
+    fn block_on<F: Future>(future: F) -> std::io::Result<F::Output> {
+        on_monoio::block_on(future)
+    }
+}
+
+#[cfg(feature = "tokio")]
+impl Harness for on_tokio::Tokio {
+    fn block_on<F: Future>(future: F) -> std::io::Result<F::Output> {
+        on_tokio::block_on(future)
+    }
+}
+
+/// Makes a test of each function, for each runtime.
+macro_rules! on_every_runtime {
+    ($($story:ident),* $(,)?) => {
+        #[cfg(feature = "monoio")]
+        mod monoio_runs {
+            $(#[test] fn $story() { super::$story::<super::on_monoio::Monoio>(); })*
+        }
+        #[cfg(feature = "tokio")]
+        mod tokio_runs {
+            $(#[test] fn $story() { super::$story::<super::on_tokio::Tokio>(); })*
+        }
+    };
+}
+
+on_every_runtime!(
+    a_link_to_a_broker_that_hangs_gives_its_socket_and_tasks_back,
+    a_peer_that_speaks_something_else_is_left,
+    a_topic_made_by_an_attempt_whose_answer_was_lost_counts_as_created,
+    a_consumer_whose_broker_does_not_know_fetch_fails_instead_of_waiting,
+    trouble_ends_when_the_broker_is_back,
+    a_runtime_may_end_while_its_client_is_busy,
+    a_topic_that_the_broker_does_not_know_at_once_is_waited_for,
+);
 
 /// How long a test waits for what has to happen.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -59,6 +106,17 @@ fn broker(
     apis: Offered,
     react: impl FnMut(i16) -> Reaction + Send + 'static,
 ) -> (String, JoinHandle<bool>) {
+    broker_that_knows_late(0, connections, apis, react)
+}
+
+/// Like [`broker`]; its first `late` answers to Metadata say that there is no such topic.
+fn broker_that_knows_late(
+    late: usize,
+    connections: usize,
+    apis: Offered,
+    react: impl FnMut(i16) -> Reaction + Send + 'static,
+) -> (String, JoinHandle<bool>) {
+    let late = Arc::new(AtomicUsize::new(late));
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     let address = listener.local_addr().expect("an address");
     let react = Arc::new(Mutex::new(react));
@@ -67,10 +125,10 @@ fn broker(
         for _ in 0..connections {
             let (stream, _) = listener.accept().expect("a client");
             stream.set_read_timeout(Some(PATIENCE)).expect("a timeout");
-            let (apis, react) = (apis.clone(), Arc::clone(&react));
+            let (apis, react, late) = (apis.clone(), Arc::clone(&react), Arc::clone(&late));
             let mut react = move |api| (react.lock().expect("no panic"))(api);
             serving.push(std::thread::spawn(move || {
-                serve_one(stream, address.port(), &apis, &mut react)
+                serve_one(stream, address.port(), &apis, &late, &mut react)
             }));
         }
         let mut ended = serving.into_iter().map(|one| one.join().expect("no panic"));
@@ -83,6 +141,7 @@ fn serve_one(
     mut stream: TcpStream,
     port: u16,
     apis: &Offered,
+    late: &AtomicUsize,
     react: &mut impl FnMut(i16) -> Reaction,
 ) -> bool {
     loop {
@@ -97,7 +156,9 @@ fn serve_one(
         let reaction = match apis.get(&api) {
             _ if api == ApiKey::ApiVersions as i16 => Reaction::Answer(versions(apis)),
             Some(version) if api == ApiKey::Metadata as i16 => {
-                Reaction::Answer(metadata(*version, port))
+                let one_less = |left: usize| left.checked_sub(1);
+                let is_late = late.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_less);
+                Reaction::Answer(metadata(*version, port, is_late.is_err()))
             }
             _ => react(api),
         };
@@ -134,7 +195,7 @@ fn versions(apis: &Offered) -> Vec<u8> {
     body
 }
 
-fn metadata(version: i16, port: u16) -> Vec<u8> {
+fn metadata(version: i16, port: u16, topic_is_known: bool) -> Vec<u8> {
     let brokers = [MetadataResponseBroker {
         node_id: BROKER_ID,
         host: "127.0.0.1",
@@ -145,10 +206,15 @@ fn metadata(version: i16, port: u16) -> Vec<u8> {
         leader_id: BROKER_ID,
         ..Default::default()
     }];
+    let (code, partitions) = match topic_is_known {
+        true => (ErrorCode::None, &partitions[..]),
+        false => (ErrorCode::UnknownTopicOrPartition, &[][..]),
+    };
     let topics = [MetadataResponseTopic {
+        error_code: code.code(),
         name: Some(TOPIC),
         topic_id: TopicId([1; 16]),
-        partitions: Array::from(&partitions),
+        partitions: Array::from(partitions),
         ..Default::default()
     }];
     let mut body = Vec::new();
@@ -163,6 +229,23 @@ fn metadata(version: i16, port: u16) -> Vec<u8> {
     body
 }
 
+/// An answer to CreateTopics.
+fn created(code: ErrorCode) -> Vec<u8> {
+    let topics = [CreatableTopicResult {
+        name: TOPIC,
+        error_code: code.code(),
+        ..Default::default()
+    }];
+    let mut body = Vec::new();
+    CreateTopicsResponse {
+        topics: Array::from(&topics),
+        ..Default::default()
+    }
+    .encode(2, &mut body)
+    .expect("fits");
+    body
+}
+
 fn settings() -> ClientSettings {
     ClientSettings {
         request_timeout_ms: 200,
@@ -172,38 +255,36 @@ fn settings() -> ClientSettings {
 }
 
 /// Lets the tasks of a link do what they have to.
-async fn within_patience(done: impl Fn() -> bool) {
+async fn within_patience<R: Runtime>(done: impl Fn() -> bool) {
     for _ in 0..PATIENCE.as_millis() {
         if done() {
             return;
         }
-        monoio::time::sleep(Duration::from_millis(1)).await;
+        R::sleep(Duration::from_millis(1)).await;
     }
 }
 
-#[test]
-fn a_link_to_a_broker_that_hangs_gives_its_socket_and_tasks_back() {
+fn a_link_to_a_broker_that_hangs_gives_its_socket_and_tasks_back<R: Harness>() {
     let apis = offered(&[(ApiKey::CreateTopics, 2)]);
     let (address, served) = broker(1, apis, |_| Reaction::Hang);
-    block_on(async {
-        let link = Link::open(&address, "test", PATIENCE)
+    R::block_on(async {
+        let link = Link::open::<R>(&address, "test", PATIENCE)
             .await
             .expect("it answers ApiVersions");
         let head = RequestHead::new(ApiKey::CreateTopics, 2);
         let answer = link.send(head, |_| Ok(())).expect("it has room");
         let timeout = Duration::from_millis(50);
-        let late = link.within(timeout, "the request", answer).await;
+        let late = link.within::<R>(timeout, "the request", answer).await;
         assert!(matches!(late, Err(ClientError::Timeout { .. })), "{late:?}");
         // The tasks hold the link as long as they live.
-        within_patience(|| Rc::strong_count(&link) == 1).await;
+        within_patience::<R>(|| Rc::strong_count(&link) == 1).await;
         assert_eq!(Rc::strong_count(&link), 1, "both tasks ended");
     })
-    .expect("a ring");
+    .expect("a runtime");
     assert!(served.join().expect("no panic"), "the client left");
 }
 
-#[test]
-fn a_peer_that_speaks_something_else_is_left() {
+fn a_peer_that_speaks_something_else_is_left<R: Harness>() {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     let address = listener.local_addr().expect("an address").to_string();
     let served = std::thread::spawn(move || {
@@ -219,12 +300,12 @@ fn a_peer_that_speaks_something_else_is_left() {
             Err(error) => error.kind() != std::io::ErrorKind::WouldBlock,
         }
     });
-    let opened = block_on(async {
-        let opened = Link::open(&address, "test", PATIENCE).await;
-        within_patience(|| served.is_finished()).await;
+    let opened = R::block_on(async {
+        let opened = Link::open::<R>(&address, "test", PATIENCE).await;
+        within_patience::<R>(|| served.is_finished()).await;
         opened.map(|_| ())
     })
-    .expect("a ring");
+    .expect("a runtime");
     assert!(
         matches!(opened, Err(ClientError::Protocol { .. })),
         "{opened:?}"
@@ -232,8 +313,7 @@ fn a_peer_that_speaks_something_else_is_left() {
     assert!(served.join().expect("no panic"), "the client left");
 }
 
-#[test]
-fn a_topic_made_by_an_attempt_whose_answer_was_lost_counts_as_created() {
+fn a_topic_made_by_an_attempt_whose_answer_was_lost_counts_as_created<R: Harness>() {
     let apis = offered(&[(ApiKey::Metadata, 1), (ApiKey::CreateTopics, 2)]);
     let mut attempts = 0;
     // Connections: the bootstrap, the controller, the controller again.
@@ -242,22 +322,10 @@ fn a_topic_made_by_an_attempt_whose_answer_was_lost_counts_as_created() {
         if attempts == 1 {
             return Reaction::HangUp;
         }
-        let topics = [CreatableTopicResult {
-            name: TOPIC,
-            error_code: ErrorCode::TopicAlreadyExists.code(),
-            ..Default::default()
-        }];
-        let mut body = Vec::new();
-        CreateTopicsResponse {
-            topics: Array::from(&topics),
-            ..Default::default()
-        }
-        .encode(2, &mut body)
-        .expect("fits");
-        Reaction::Answer(body)
+        Reaction::Answer(created(ErrorCode::TopicAlreadyExists))
     });
-    let created = block_on(async {
-        let client = Client::connect(&address, settings()).await?;
+    let created = R::block_on(async {
+        let client = Client::<R>::connect(&address, settings()).await?;
         let call = CreateTopic {
             name: TOPIC.to_string(),
             partitions: 1,
@@ -265,24 +333,23 @@ fn a_topic_made_by_an_attempt_whose_answer_was_lost_counts_as_created() {
         };
         client.call(Target::Controller, &call).await
     })
-    .expect("a ring");
+    .expect("a runtime");
     assert!(created.is_ok(), "{created:?}");
     drop(served);
 }
 
-#[test]
-fn a_consumer_whose_broker_does_not_know_fetch_fails_instead_of_waiting() {
+fn a_consumer_whose_broker_does_not_know_fetch_fails_instead_of_waiting<R: Harness>() {
     let apis = offered(&[(ApiKey::Metadata, 1)]);
     let (address, served) = broker(2, apis, |_| Reaction::Hang);
-    let next = block_on(async {
-        let client = Client::connect(&address, settings()).await?;
+    let next = R::block_on(async {
+        let client = Client::<R>::connect(&address, settings()).await?;
         let settings = ConsumerSettings::default();
         let consumer =
             ConsumerHandle::start(&client, settings, TOPIC, &[0], Start::Offset(0)).await?;
-        let next = monoio::time::timeout(PATIENCE, consumer.next()).await;
+        let next = R::timeout(PATIENCE, consumer.next()).await;
         next.expect("it does not wait for ever")
     })
-    .expect("a ring");
+    .expect("a runtime");
     assert!(
         matches!(next, Err(ClientError::NoCommonVersion { .. })),
         "{next:?}"
@@ -290,12 +357,11 @@ fn a_consumer_whose_broker_does_not_know_fetch_fails_instead_of_waiting() {
     drop(served);
 }
 
-#[test]
-fn trouble_ends_when_the_broker_is_back() {
+fn trouble_ends_when_the_broker_is_back<R: Harness>() {
     let apis = offered(&[(ApiKey::Metadata, 1)]);
     let (address, served) = broker(2, apis, |_| Reaction::Hang);
-    let trouble = block_on(async {
-        let client = Client::connect(&address, settings()).await?;
+    let trouble = R::block_on(async {
+        let client = Client::<R>::connect(&address, settings()).await?;
         let down = || ClientError::Connect {
             address: address.clone(),
             reason: "refused".to_string(),
@@ -304,10 +370,48 @@ fn trouble_ends_when_the_broker_is_back() {
         client.note::<()>(Source::Broker(BROKER_ID), &Err(down()));
         assert_eq!(client.trouble(), Some(down()));
         assert!(!client.may_use(BROKER_ID), "it has to connect");
-        within_patience(|| client.may_use(BROKER_ID)).await;
+        within_patience::<R>(|| client.may_use(BROKER_ID)).await;
         Ok::<_, ClientError>(client.trouble())
     })
-    .expect("a ring");
+    .expect("a runtime");
     assert_eq!(trouble, Ok(None));
+    drop(served);
+}
+
+/// monoio panics when a task is woken that its runtime is about to drop.
+fn a_runtime_may_end_while_its_client_is_busy<R: Harness>() {
+    let apis = offered(&[(ApiKey::Metadata, 1)]);
+    let (address, served) = broker(1, apis, |_| Reaction::Hang);
+    let connected = R::block_on(async {
+        let client = Client::<R>::connect(&address, settings()).await?;
+        // The tasks of both have not begun, so they are dropped with the last use of the client,
+        // which then wants to end its link.
+        let _ = ProducerHandle::start(&client, ProducerSettings::default(), |_| ());
+        let _ = ConsumerHandle::idle(&client, ConsumerSettings::default());
+        Ok::<_, ClientError>(())
+    })
+    .expect("a runtime");
+    assert_eq!(connected, Ok(()));
+    drop(served);
+}
+
+/// Kafka answers CreateTopics before every broker has heard of the topic.
+fn a_topic_that_the_broker_does_not_know_at_once_is_waited_for<R: Harness>() {
+    let apis = offered(&[(ApiKey::Metadata, 1), (ApiKey::CreateTopics, 2)]);
+    let react = |_| Reaction::Answer(created(ErrorCode::None));
+    // Not known when the client starts, nor when it asks for the first time after the creation.
+    let (address, served) = broker_that_knows_late(2, 2, apis, react);
+    let known = R::block_on(async {
+        let client = Client::<R>::connect(&address, settings()).await?;
+        let call = CreateTopic {
+            name: TOPIC.to_string(),
+            partitions: 1,
+            ..CreateTopic::default()
+        };
+        client.call(Target::Controller, &call).await?;
+        client.with_metadata(|metadata| metadata.partition_count(TOPIC))
+    })
+    .expect("a runtime");
+    assert_eq!(known, Ok(1));
     drop(served);
 }

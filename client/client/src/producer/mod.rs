@@ -36,7 +36,7 @@ use self::queue::Queue;
 use crate::calls::ProducerIdentity;
 use crate::error::{ClientError, ErrorKind};
 use crate::metadata::MetadataCache;
-use crate::partitioner::{StickyPartition, partition_of_key};
+use crate::partitioner::StickyPartition;
 use crate::record::RecordToSend;
 
 /// Highest version of Produce that names topics instead of giving their ids.
@@ -152,8 +152,8 @@ impl Producer {
             });
         }
         let at = self.topic_at(topic);
-        let partition = match (record.partition, record.key) {
-            (Some(partition), _) if !(0..partitions).contains(&partition) => {
+        let partition = match record.partition {
+            Some(partition) if !(0..partitions).contains(&partition) => {
                 let topic = topic.to_string();
                 return Err(ClientError::UnknownPartition {
                     topic,
@@ -161,9 +161,13 @@ impl Producer {
                     last: partitions - 1,
                 });
             }
-            (Some(partition), _) => partition,
-            (None, Some(key)) => partition_of_key(key, partitions),
-            (None, None) => self.topics[at].sticky.current(partitions),
+            Some(partition) => partition,
+            None => {
+                let by_key = self.settings.partitioner;
+                by_key
+                    .partition_of(record.key, partitions)
+                    .unwrap_or_else(|| self.topics[at].sticky.current(partitions))
+            }
         };
         let key = (at, partition as usize);
         let queues = &mut self.topics[at].queues;

@@ -6,6 +6,7 @@ use highwater_base::Timestamp;
 use highwater_wire::compression::Codec;
 
 use crate::error::ClientError;
+use crate::partitioner::Partitioner;
 
 /// When a record counts as written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,6 +50,8 @@ pub struct ProducerSettings {
     pub request_timeout_ms: u64,
     /// Wait before another request for a producer id.
     pub identity_backoff_ms: u64,
+    /// Which partition a key belongs to.
+    pub partitioner: Partitioner,
     /// Where records without a key start in a topic, so that several producers can start apart.
     pub sticky_start: u32,
 }
@@ -66,6 +69,7 @@ impl Default for ProducerSettings {
             delivery_timeout_ms: 120_000,
             request_timeout_ms: 30_000,
             identity_backoff_ms: 100,
+            partitioner: Partitioner::default(),
             sticky_start: 0,
         }
     }
