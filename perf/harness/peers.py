@@ -35,6 +35,8 @@ DESCRIPTORS = 16_000
 TOPICS = ("timed", "bulk")
 ORDER = (KAFKA, KAFKA_SYNC, HIGHWATER)
 CREATE_INTERVAL_S = 0.2
+# What is kept of a latency for the plots.
+CURVE = ("samples", "p50_us", "p90_us", "p99_us", "p99_9_us", "p99_99_us", "max_us")
 
 
 @dataclass
@@ -52,7 +54,7 @@ class Timing:
     ladder_to: float
 
 
-FULL = Timing(2, 8, 8, 8, 2, 5, 4, 250, 64_000)
+FULL = Timing(1.5, 6, 6, 6, 1.5, 4, 3, 250, 64_000)
 QUICK = Timing(0.5, 2, 2, 2, 1, 2, 2, 500, 32_000)
 
 
@@ -129,13 +131,8 @@ class Peers:
             self.note(placement, side, "start_s", server.ready_s)
             session = Session(self, placement, side, server)
             session.warm()
-            session.fixed_rate()
-            session.knee()
-            session.half_knees()
-            session.bulk()
-            if placement.key == ONE_CORE and side != KAFKA_SYNC:
-                session.end_to_end()
-                session.many_partitions()
+            for measurement in session.measurements():
+                self.attempt(placement, side, measurement)
 
     def prepared(self, placement, side):
         """A node with topics, stopped in good order; returns how to start it."""
@@ -205,6 +202,13 @@ class Session:
     def note(self, metric, value):
         self.peers.note(self.placement, self.side, metric, value)
 
+    def measurements(self):
+        """What is measured, in this order; one that fails does not stop the next."""
+        found = [self.fixed_rate, self.knee, self.half_knees, self.bulk]
+        if self.placement.key == ONE_CORE and self.side != KAFKA_SYNC:
+            found += [self.end_to_end, self.many_partitions]
+        return found
+
     def run(self, kind, topic, *arguments, seconds, what):
         """One run of the load generator, watched for noise."""
         peers = self.peers
@@ -252,9 +256,7 @@ class Session:
             self.note(metric, latency[metric])
         self.peers.curves.append({
             "placement": self.placement.key, "side": self.side, "rate_per_s": self.peers.rate,
-            **{name: latency[name] for name in
-               ("p50_us", "p90_us", "p99_us", "p99_9_us", "p99_99_us", "max_us")
-               if name in latency},
+            **{name: latency[name] for name in CURVE if name in latency},
         })
 
     def knee(self):

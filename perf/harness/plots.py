@@ -12,7 +12,7 @@ import matplotlib
 
 matplotlib.use("svg")
 
-from matplotlib import pyplot  # noqa: E402
+from matplotlib import pyplot, ticker  # noqa: E402
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 sys.dont_write_bytecode = True
@@ -29,6 +29,8 @@ SIDES = (HIGHWATER, KAFKA, KAFKA_SYNC)
 # Where a quantile stands on an axis on which each nine is as wide as the last.
 NINES = [("p50_us", 0.30, "50 %"), ("p90_us", 1, "90 %"), ("p99_us", 2, "99 %"),
          ("p99_9_us", 3, "99.9 %"), ("p99_99_us", 4, "99.99 %")]
+# A quantile with fewer samples beyond it is an accident.
+BEYOND_MIN = 5
 
 
 def save(figure, path):
@@ -42,6 +44,12 @@ def axes(title, width=7.5, height=4.2):
     axis.set_title(title)
     axis.grid(True, which="major", alpha=0.3)
     return figure, axis
+
+
+def plain(axis):
+    """Numbers as one reads them, not powers of ten."""
+    axis.set_major_formatter(ticker.FuncFormatter(lambda value, _: f"{value:,.10g}"))
+    axis.set_minor_formatter(ticker.NullFormatter())
 
 
 def draw_ladder(data, placement, path):
@@ -62,6 +70,8 @@ def draw_ladder(data, placement, path):
     axis.axhline(bound_ms, color="#777777", linestyle="--", label=f"bound: {bound_ms:g} ms")
     axis.set_xscale("log")
     axis.set_yscale("log")
+    plain(axis.xaxis)
+    plain(axis.yaxis)
     axis.set_xlabel("records due per second")
     axis.set_ylabel("p99 from when due, ms")
     axis.legend()
@@ -77,11 +87,13 @@ def draw_percentiles(data, placement, path):
         curves = [curve for curve in data["curves"]
                   if (curve["placement"], curve["side"]) == (placement, side)]
         for index, curve in enumerate(curves):
-            known = [(at, curve[name] / 1000) for name, at, _ in NINES if name in curve]
+            known = [(at, curve[name] / 1000) for name, at, _ in NINES
+                     if name in curve and curve["samples"] * 10**-at >= BEYOND_MIN]
             axis.plot([at for at, _ in known], [value for _, value in known], color=COLOURS[side],
                       marker=MARKERS[side], alpha=0.8, label=LABELS[side] if index == 0 else None)
     axis.set_xticks([at for _, at, _ in NINES], [label for _, _, label in NINES])
     axis.set_yscale("log")
+    plain(axis.yaxis)
     axis.set_xlabel("share of records at most this late")
     axis.set_ylabel("ms from when due")
     axis.legend()
@@ -103,6 +115,7 @@ def draw_ratios(data, path):
     axis.set_yticks(range(len(keys)), [comparison.key for comparison in keys])
     axis.invert_yaxis()
     axis.set_xscale("log")
+    plain(axis.xaxis)
     axis.set_xlabel("times")
     axis.legend()
     save(figure, path)
