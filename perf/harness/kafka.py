@@ -46,12 +46,10 @@ def java_settings():
 def node_settings(cores, flushes):
     """What is set of a broker beside identity, listeners and directory."""
     found = [
-        Setting("num.network.threads", str(cores + 1), "the default of 3 is for more cores; one "
-                "more than there are, so that one may be busy with a large answer"),
-        Setting("num.io.threads", str(2 * cores + 2), "the default of 8 likewise; more than cores, "
+        Setting("num.network.threads", str(cores), "one for each core; the default of 3 is for "
+                "more cores than the broker gets here"),
+        Setting("num.io.threads", str(2 * cores), "the default of 8 likewise; more than cores, "
                 "because they wait for the disk"),
-        Setting("socket.send.buffer.bytes, socket.receive.buffer.bytes", "-1", "the operating "
-                "system sizes them; the default of 100 KiB cuts large answers into pieces"),
     ]
     if flushes:
         found.append(Setting("log.flush.interval.messages", "1", "no record is acknowledged before "
@@ -64,6 +62,8 @@ UNCHANGED = [
      "cache, as its documentation recommends"),
     ("log.dirs", "a fresh directory on the filesystem that Highwater writes to"),
     ("vm.dirty_*, vm.swappiness, mount options", "the machine's, the same for both"),
+    ("socket.send.buffer.bytes, socket.receive.buffer.bytes", "defaults (100 KiB): larger ones are "
+     "advised between data centres"),
     ("log.segment.bytes, log.index.interval.bytes, compression.type", "defaults (1 GiB, 4 KiB, as "
      "produced)"),
     ("log4j", "errors only, on standard output: less than the distribution's INFO log files"),
@@ -83,9 +83,7 @@ def java_options():
 
 def properties_of(settings):
     """Lines of server.properties."""
-    return "".join(
-        f"{name}={value}\n" for names, value, _why in settings for name in names.split(", ")
-    )
+    return "".join(f"{name}={value}\n" for name, value, _why in settings)
 
 
 def java_home():

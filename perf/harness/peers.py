@@ -251,9 +251,11 @@ class Session:
     def fixed_rate(self):
         """Latency at the rate that is the same for all."""
         report = self.at_rate(PRODUCE, self.peers.rate, self.timing.rate_s, "at a fixed rate")
-        latency = series_of(report, PRODUCE)["latency"]
+        series = series_of(report, PRODUCE)
+        latency = series["latency"]
         for metric in ("p50_us", "p99_us", "p99_9_us"):
             self.note(metric, latency[metric])
+        self.note("reached_per_s", series["records_per_s"])
         self.peers.curves.append({
             "placement": self.placement.key, "side": self.side, "rate_per_s": self.peers.rate,
             **{name: latency[name] for name in CURVE if name in latency},

@@ -1,6 +1,7 @@
 """The report of the side-by-side with Kafka: Markdown, and the JSON object of `--json`."""
 
 import json
+import statistics
 
 from . import peers_rows
 from .peers_rows import ALL_CORES, HIGHWATER, KAFKA, KAFKA_SYNC, LABELS, ONE_CORE, PLACEMENTS
@@ -117,7 +118,8 @@ def placement_section(data, placement):
     head = PLACEMENTS[placement]
     found = [
         f"## {head[0].upper()}{head[1:]}",
-        f"The fixed rate is {data['rate']:g} records a second.{half_knee_sentence(data, placement)}",
+        f"The fixed rate is {data['rate']:g} records a second.{overload_sentence(data, placement)}"
+        f"{half_knee_sentence(data, placement)}",
         table(HEAD, [cells(row) for row in rows]),
     ]
     if more:
@@ -128,6 +130,19 @@ def placement_section(data, placement):
                   "brackets: not reached):", ladder]
     return found + [f"![p99 over rate](report/ladder-{placement}.svg)",
                     f"![latency by percentile](report/percentiles-{placement}.svg)"]
+
+
+def overload_sentence(data, placement):
+    """Says who did not hold the fixed rate: such latencies are those of a queue that grows."""
+    found = []
+    for side in (HIGHWATER, KAFKA, KAFKA_SYNC):
+        samples = data["figures"].get(placement, {}).get(side, {}).get("reached_per_s")
+        if samples and not peers_rows.held(statistics.median(samples), data["rate"]):
+            found.append(f"{LABELS[side]} reached only {statistics.median(samples):.0f}/s")
+    if not found:
+        return ""
+    return (f" **{' and '.join(found)}**: those latencies are of a queue that grew until the end, "
+            "and ratios with them say that the rate was too high, not how much.")
 
 
 def half_knee_sentence(data, placement):

@@ -219,5 +219,10 @@ def ladder_medians(ladders, placement):
 
 
 def reached(step):
-    """Whether a rate was served, to a hundredth."""
-    return step["reached_per_s"] >= 0.99 * step["rate_per_s"]
+    """Whether a step's rate was served."""
+    return held(step["reached_per_s"], step["rate_per_s"])
+
+
+def held(reached_per_s, due_per_s):
+    """Whether a rate was served, to two hundredths: a window cuts off what is under way."""
+    return reached_per_s >= 0.98 * due_per_s

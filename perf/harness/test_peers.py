@@ -145,6 +145,13 @@ class ReportTest(unittest.TestCase):
         self.assertIn("| 250 |  | 2,000 |  |", text)
         self.assertIn("| 500 |  | (90,000) |  |", text)
 
+    def test_a_rate_that_was_not_held_is_said(self):
+        held = data(figures(kafka_sync__reached_per_s=[500.0, 499.0, 300.0]))
+        self.assertEqual(peers_report.overload_sentence(held, ONE_CORE), "")
+        found = data(figures(kafka_sync__reached_per_s=[500.0, 300.0, 300.0]))
+        text = peers_report.overload_sentence(found, ONE_CORE)
+        self.assertIn("Kafka (flush.messages=1) reached only 300/s", text)
+
     def test_warnings_are_counted_by_kind(self):
         rows = peers_report.grouped([["a", "clock", "x"], ["b", "clock", "y"], ["c", "errors", "z"]])
         self.assertEqual(rows, [["clock", 2, "a", "x"], ["errors", 1, "c", "z"]])
@@ -200,11 +207,9 @@ class KafkaSettingsTest(unittest.TestCase):
                       kafka.properties_of(kafka.node_settings(1, True)))
         self.assertNotIn("flush", kafka.properties_of(kafka.node_settings(1, False)))
 
-    def test_threads_fit_the_cores_and_joint_settings_are_two_lines(self):
+    def test_threads_fit_the_cores(self):
         lines = kafka.properties_of(kafka.node_settings(2, False)).splitlines()
-        self.assertIn("num.network.threads=3", lines)
-        self.assertIn("socket.send.buffer.bytes=-1", lines)
-        self.assertIn("socket.receive.buffer.bytes=-1", lines)
+        self.assertEqual(lines, ["num.network.threads=2", "num.io.threads=4"])
 
     def test_java_gets_a_fixed_heap_and_the_documented_collector(self):
         options = kafka.java_options()
