@@ -6,6 +6,7 @@ one record batch v2, encoded here without the broker's codec or another client's
 
 import socket
 import struct
+import time
 
 from .machine import CannotMeasure
 
@@ -51,19 +52,19 @@ def varint(value):
     return bytes(encoded)
 
 
-def record_batch(value):
+def record_batch(value, timestamp_ms):
     """A batch of one record without key, at the broker's choice of offset."""
     record = b"\0" + varint(0) + varint(0) + varint(-1) + varint(len(value)) + value + varint(0)
     # Attributes, last offset delta, two timestamps, no producer, one record.
-    checked = struct.pack(">hiqqqhii", 0, 0, 0, 0, -1, -1, -1, 1)
+    checked = struct.pack(">hiqqqhii", 0, 0, timestamp_ms, timestamp_ms, -1, -1, -1, 1)
     checked += varint(len(record)) + record
     behind_length = struct.pack(">ibI", -1, 2, crc32c(checked)) + checked
     return struct.pack(">qi", 0, len(behind_length)) + behind_length
 
 
-def produce_request(topic, value):
+def produce_request(topic, value, timestamp_ms):
     """The frame that appends one record to partition 0 and asks for acks=all."""
-    name, batch = topic.encode(), record_batch(value)
+    name, batch = topic.encode(), record_batch(value, timestamp_ms)
     body = struct.pack(">hhih", PRODUCE, VERSION, 1, len(CLIENT_ID)) + CLIENT_ID
     body += struct.pack(">hhi", -1, -1, TIMEOUT_MS)
     body += struct.pack(">ih", 1, len(name)) + name
@@ -95,7 +96,8 @@ def produce_one(address, topic, value):
     """Appends a record; its offset. Raises OSError or ValueError when that did not work."""
     host, _, port = address.rpartition(":")
     with socket.create_connection((host, int(port)), ATTEMPT_S) as connection:
-        connection.sendall(produce_request(topic, value))
+        # Of now: what is older than the topic's retention is deleted at the next start.
+        connection.sendall(produce_request(topic, value, time.time_ns() // 1_000_000))
         with connection.makefile("rb") as stream:
             (size,) = struct.unpack(">i", exactly(stream, 4))
             if not 0 < size <= ANSWER_BYTES_MAX:

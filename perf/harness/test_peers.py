@@ -185,12 +185,13 @@ class FirstRecordTest(unittest.TestCase):
         self.assertEqual(first_record.varint(1024), b"\x80\x10")
 
     def test_lengths_and_checksum_cover_what_they_should(self):
-        frame = first_record.produce_request("t", b"value")
+        frame = first_record.produce_request("t", b"value", 1234)
         self.assertEqual(struct.unpack_from(">i", frame)[0], len(frame) - 4)
-        batch = first_record.record_batch(b"value")
+        batch = first_record.record_batch(b"value", 1234)
         self.assertEqual(struct.unpack_from(">i", batch, 8)[0], len(batch) - 12)
         self.assertEqual(struct.unpack_from(">I", batch, 17)[0], first_record.crc32c(batch[21:]))
         self.assertTrue(frame.endswith(batch))
+        self.assertEqual(struct.unpack_from(">qq", batch, 27), (1234, 1234))
 
     def test_refusals_and_strange_answers_are_told(self):
         head = struct.pack(">iih", 1, 1, 1) + b"t" + struct.pack(">ii", 1, 0)
