@@ -22,6 +22,9 @@ from .processes import Broker, ended_ticks, run_tool
 
 RECORD_BYTES = 1024
 KNEE_P99_MS = 5
+# Where later rounds begin to look for it, so that they take a few steps only.
+KNEE_BELOW = 0.8
+STEP_WARM_UP_S = 0.5
 CONNECTIONS = 4
 IN_FLIGHT = 64
 # What keeps a broker as busy as it can be.
@@ -54,8 +57,8 @@ class Timing:
     ladder_to: float
 
 
-FULL = Timing(1.5, 6, 6, 6, 1.5, 4, 3, 250, 64_000)
-QUICK = Timing(0.5, 2, 2, 2, 1, 2, 2, 500, 32_000)
+FULL = Timing(1.5, 6, 6, 6, 1.5, 4, 3, 1000, 200_000)
+QUICK = Timing(0.5, 2, 2, 2, 1, 2, 2, 1000, 64_000)
 
 
 @dataclass
@@ -264,9 +267,11 @@ class Session:
     def knee(self):
         """The highest rate held with p99 below the bound."""
         timing = self.timing
-        pace = ["--ladder", "--p99-bound-ms", KNEE_P99_MS, "--rate-from", timing.ladder_from,
+        known = self.peers.figures[self.placement.key][self.side].get("knee_per_s")
+        rate_from = known[0] * KNEE_BELOW if known else timing.ladder_from
+        pace = ["--ladder", "--p99-bound-ms", KNEE_P99_MS, "--rate-from", f"{rate_from:.0f}",
                 "--rate-to", timing.ladder_to]
-        arguments = produce_arguments(RECORD_BYTES, CONNECTIONS, pace, min(1, timing.warm_up_s))
+        arguments = produce_arguments(RECORD_BYTES, CONNECTIONS, pace, STEP_WARM_UP_S)
         report = self.run(PRODUCE, TOPICS[0], *arguments, seconds=timing.step_s, what="ladder")
         steps = ladder_of(report)
         self.peers.ladders.append(

@@ -9,7 +9,6 @@ from .report import number, spread
 
 HEAD = ["measured", "unit", "Highwater", "against", "other side", "ratio", "target", "met"]
 FLOOR_HEAD = ["measured", "unit", "Highwater", "floor", "ratio"]
-LADDER_HEAD = ["due per second", *(LABELS[side] for side in (HIGHWATER, KAFKA, KAFKA_SYNC))]
 MET = {None: "", True: "yes", False: "**no**"}
 
 METHOD = """\
@@ -29,8 +28,8 @@ METHOD = """\
   `flush.messages=1`. Kafka's default acknowledges what is in the page cache of one machine; with one
   node, a power loss takes it. Where that mode is compared with, Highwater is still durable.
 * **Knee.** The highest rate of the ladder that was reached with p99 below {knee_ms} ms, in steps of
-  {step_s:g} s from {ladder_from:g}/s on. Where Kafka held none, the lowest rate tried counts and the ratio
-  is a lower bound.
+  {step_s:g} s, to a twentieth: up from {ladder_from:g}/s in the first round, then from a little below the
+  first round's knee. Where none was held, the lowest rate tried counts and the ratio is a bound.
 * **CPU.** User and system time of the broker's process, from `/proc`, over a run without warm-up in
   which {bulk_connections} connections have {bulk_in_flight} requests in flight each. Work that the kernel
   does for a broker in threads of its own (writing back the page cache for Kafka, completing direct
@@ -124,10 +123,6 @@ def placement_section(data, placement):
     ]
     if more:
         found += ["Beside the targets:", table(HEAD[:6], [cells(row)[:6] for row in more])]
-    ladder = ladder_table(data, placement)
-    if ladder:
-        found += ["p99 in microseconds at each rate of the ladder (median of the rounds; in "
-                  "brackets: not reached):", ladder]
     return found + [f"![p99 over rate](report/ladder-{placement}.svg)",
                     f"![latency by percentile](report/percentiles-{placement}.svg)"]
 
@@ -150,23 +145,6 @@ def half_knee_sentence(data, placement):
     rates = [f"{rate:g}/s for {LABELS[side]}" for (found, side, rate) in data["half_knees"]
              if found == placement]
     return f" Half of Kafka's knee is {' and '.join(rates)}." if rates else ""
-
-
-def ladder_table(data, placement):
-    """p99 by rate and side."""
-    found = peers_rows.ladder_medians(data["ladders"], placement)
-    rates = sorted({rate for steps in found.values() for rate in steps})
-    rows = []
-    for rate in rates:
-        row = [f"{rate:,.0f}"]
-        for side in (HIGHWATER, KAFKA, KAFKA_SYNC):
-            step = found.get(side, {}).get(rate)
-            text = "" if step is None else number(step["p99_us"])
-            if step is not None and not step["reached"]:
-                text = f"({text})"
-            row.append(text)
-        rows.append(row)
-    return table(LADDER_HEAD, rows) if rows else ""
 
 
 def own_section(data):

@@ -197,32 +197,6 @@ def as_object(figures, bounded):
     return found
 
 
-def ladder_medians(ladders, placement):
-    """`{side: {rate: {"p99_us", "reached"}}}`; a step counts as reached if most rounds reached it."""
-    found = {}
-    for ladder in ladders:
-        if ladder["placement"] != placement:
-            continue
-        for step in ladder["steps"]:
-            steps = found.setdefault(ladder["side"], {})
-            steps.setdefault(step["rate_per_s"], []).append(step)
-    return {
-        side: {
-            rate: {
-                "p99_us": statistics.median(step["p99_us"] for step in same),
-                "reached": 2 * sum(reached(step) for step in same) > len(same),
-            }
-            for rate, same in steps.items()
-        }
-        for side, steps in found.items()
-    }
-
-
-def reached(step):
-    """Whether a step's rate was served."""
-    return held(step["reached_per_s"], step["rate_per_s"])
-
-
 def held(reached_per_s, due_per_s):
     """Whether a rate was served, to two hundredths: a window cuts off what is under way."""
     return reached_per_s >= 0.98 * due_per_s

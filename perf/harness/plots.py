@@ -53,19 +53,20 @@ def plain(axis):
 
 
 def draw_ladder(data, placement, path):
-    """p99 over the rate due, all rounds as points, their medians as a line."""
-    figure, axis = axes(f"p99 over rate, 1 KiB records, {PLACEMENTS[placement]}")
-    medians = peers_rows.ladder_medians(data["ladders"], placement)
+    """p99 over the rate due: a line a round, hollow where the rate was not reached."""
+    figure, axis = axes(f"p99 over rate, 1 KiB records, {PLACEMENTS[placement]}, each round")
     for side in SIDES:
-        steps = sorted(medians.get(side, {}).items())
-        if not steps:
-            continue
-        axis.plot([rate for rate, _ in steps], [step["p99_us"] / 1000 for _, step in steps],
-                  color=COLOURS[side], marker=MARKERS[side], label=LABELS[side])
-        points = [step for ladder in data["ladders"] for step in ladder["steps"]
-                  if (ladder["placement"], ladder["side"]) == (placement, side)]
-        axis.scatter([step["rate_per_s"] for step in points],
-                     [step["p99_us"] / 1000 for step in points], s=8, color=COLOURS[side], alpha=0.5)
+        ladders = [ladder for ladder in data["ladders"]
+                   if (ladder["placement"], ladder["side"]) == (placement, side)]
+        for index, ladder in enumerate(ladders):
+            steps = ladder["steps"]
+            rates = [step["rate_per_s"] for step in steps]
+            values = [step["p99_us"] / 1000 for step in steps]
+            axis.plot(rates, values, color=COLOURS[side], alpha=0.8,
+                      label=LABELS[side] if index == 0 else None)
+            faces = [COLOURS[side] if step["reached"] else "white" for step in steps]
+            axis.scatter(rates, values, s=22, marker=MARKERS[side], edgecolors=COLOURS[side],
+                         facecolors=faces, zorder=3)
     bound_ms = data["method"]["knee_ms"]
     axis.axhline(bound_ms, color="#777777", linestyle="--", label=f"bound: {bound_ms:g} ms")
     axis.set_xscale("log")

@@ -103,16 +103,6 @@ class RowsTest(unittest.TestCase):
         self.assertFalse(found["many_partitions"].met)
         self.assertFalse(found["end_to_end"].met)
 
-    def test_a_step_is_reached_if_most_rounds_reached_it(self):
-        def ladder(reached_per_s, p99_us):
-            step = {"rate_per_s": 1000.0, "reached_per_s": reached_per_s, "p99_us": p99_us}
-            return {"placement": ONE_CORE, "side": KAFKA, "steps": [step]}
-
-        ladders = [ladder(1000.0, 3.0), ladder(995.0, 4.0), ladder(500.0, 9.0)]
-        found = peers_rows.ladder_medians(ladders, ONE_CORE)
-        self.assertEqual(found, {KAFKA: {1000.0: {"p99_us": 4.0, "reached": True}}})
-        self.assertEqual(peers_rows.ladder_medians(ladders, ALL_CORES), {})
-
 
 class ReportTest(unittest.TestCase):
     def test_json_has_the_promised_keys_and_null_for_the_rest(self):
@@ -137,14 +127,6 @@ class ReportTest(unittest.TestCase):
         self.assertIn("smoke run", text)
         self.assertNotIn("on all cores\n", text)
 
-    def test_the_ladder_marks_what_was_not_reached(self):
-        steps = [{"rate_per_s": 250.0, "reached_per_s": 250.0, "p99_us": 2000.0},
-                 {"rate_per_s": 500.0, "reached_per_s": 300.0, "p99_us": 90000.0}]
-        found = data(figures(), ladders=[{"placement": ONE_CORE, "side": KAFKA, "steps": steps}])
-        text = peers_report.ladder_table(found, ONE_CORE)
-        self.assertIn("| 250 |  | 2,000 |  |", text)
-        self.assertIn("| 500 |  | (90,000) |  |", text)
-
     def test_a_rate_that_was_not_held_is_said(self):
         held = data(figures(kafka_sync__reached_per_s=[500.0, 499.0, 300.0]))
         self.assertEqual(peers_report.overload_sentence(held, ONE_CORE), "")
@@ -160,7 +142,7 @@ class ReportTest(unittest.TestCase):
 class LoadGeneratorTest(unittest.TestCase):
     def run_of(self, **changes):
         series = {"name": "produce", "records": 10, "errors": 0, "records_per_s": 5.0,
-                  "latency": {"p50_us": 1.0, "p99_us": 2.0}} | changes
+                  "latency": {"samples": 10, "p50_us": 1.0, "p99_us": 2.0}} | changes
         return {"label": "5/s", "rate_target_per_s": 5.0, "series": [series]}
 
     def test_errors_and_silence_are_no_measurement(self):
@@ -169,11 +151,17 @@ class LoadGeneratorTest(unittest.TestCase):
             with self.assertRaises(CannotMeasure):
                 checked(run, "produce")
 
-    def test_one_run_is_expected_and_a_ladder_has_many(self):
-        report = {"runs": [self.run_of(), self.run_of()]}
+    def test_one_run_is_expected(self):
         with self.assertRaises(CannotMeasure):
-            series_of(report, "produce")
-        self.assertEqual([step["p99_us"] for step in ladder_of(report)], [2.0, 2.0])
+            series_of({"runs": [self.run_of(), self.run_of()]}, "produce")
+
+    def test_a_ladder_has_many_and_some_do_not_reach_their_rate(self):
+        runs = [self.run_of(), self.run_of(errors=1), self.run_of(records_per_s=4.0)]
+        self.assertEqual([step["reached"] for step in ladder_of({"runs": runs})],
+                         [True, False, False])
+        silent = self.run_of(latency={"samples": 0, "p50_us": 0.0, "p99_us": 0.0})
+        with self.assertRaises(CannotMeasure):
+            ladder_of({"runs": [silent]})
 
 
 class FirstRecordTest(unittest.TestCase):
