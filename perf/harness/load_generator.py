@@ -23,7 +23,7 @@ class LoadGenerator:
     def run(self, kind, address, topic, *arguments, seconds, what):
         """The report of one run, as it printed it."""
         command = [self.binary, "bench", kind, "--bootstrap-server", address, "--topic", topic]
-        command += ["--seconds", seconds, "--threads", 1, "--first-core", self.core, "--json"]
+        command += ["--seconds", seconds, "--threads", 1, "--first-core", self.core, "--json", "--quiet"]
         command = [str(part) for part in (*command, *arguments)]
         process = subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,

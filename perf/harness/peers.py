@@ -25,6 +25,8 @@ KNEE_P99_MS = 5
 # Where later rounds begin to look for it, so that they take a few steps only.
 KNEE_BELOW = 0.8
 STEP_WARM_UP_S = 0.5
+# Reading that only ends the filling.
+FILL_S = 0.5
 CONNECTIONS = 4
 IN_FLIGHT = 64
 # What keeps a broker as busy as it can be.
@@ -44,7 +46,7 @@ CURVE = ("samples", "p50_us", "p90_us", "p99_us", "p99_9_us", "p99_99_us", "max_
 
 @dataclass
 class Timing:
-    """Seconds of each window, and the rates of the ladder."""
+    """Seconds of each window, what is read, and the rates of the ladder."""
 
     warm_up_s: float
     before_s: float
@@ -53,12 +55,13 @@ class Timing:
     step_s: float
     bulk_s: float
     many_s: float
+    fill_mb: int
     ladder_from: float
     ladder_to: float
 
 
-FULL = Timing(1.5, 6, 6, 6, 1.5, 4, 3, 1000, 200_000)
-QUICK = Timing(0.5, 2, 2, 2, 1, 2, 2, 1000, 64_000)
+FULL = Timing(1.5, 6, 6, 6, 1.5, 4, 3, 512, 1000, 200_000)
+QUICK = Timing(0.5, 2, 2, 2, 1, 2, 2, 128, 1000, 64_000)
 
 
 @dataclass
@@ -240,8 +243,8 @@ class Session:
         return self.run(kind, TOPICS[0], *arguments, seconds=seconds, what=what)
 
     def closed_loop(self, topic, record_bytes, connections, in_flight, seconds, warm_up_s, what):
-        """A run in a closed loop; its series."""
-        pace = ["--closed-loop", "--in-flight", in_flight]
+        """A run in a closed loop over all partitions in turn; its series."""
+        pace = ["--closed-loop", "--in-flight", in_flight, "--spread", "round-robin"]
         arguments = produce_arguments(record_bytes, connections, pace, warm_up_s)
         report = self.run(PRODUCE, topic, *arguments, seconds=seconds, what=what)
         return series_of(report, PRODUCE)
@@ -303,7 +306,11 @@ class Session:
                                   self.timing.bulk_s, 0, "closed loop")
         self.note_cost("produce", series)
         self.note("resident_bytes", self.server.resident_bytes())
-        report = self.run("consume", TOPICS[1], seconds=self.timing.bulk_s, what="consume")
+        # The same amount for all, written before what is measured.
+        reading = ["--fill-mb", self.timing.fill_mb, "--warm-up-seconds", 0]
+        self.run("consume", TOPICS[1], *reading, seconds=FILL_S, what="filling")
+        report = self.run("consume", TOPICS[1], *reading, seconds=self.timing.bulk_s,
+                          what="consume")
         self.note_cost("consume", series_of(report, FETCH))
 
     def note_cost(self, name, series):

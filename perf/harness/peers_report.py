@@ -30,8 +30,9 @@ METHOD = """\
 * **Knee.** The highest rate of the ladder that was reached with p99 below {knee_ms} ms, in steps of
   {step_s:g} s, to a twentieth: up from {ladder_from:g}/s in the first round, then from a little below the
   first round's knee. Where none was held, the lowest rate tried counts and the ratio is a bound.
-* **CPU.** User and system time of the broker's process, from `/proc`, over a run without warm-up in
-  which {bulk_connections} connections have {bulk_in_flight} requests in flight each. Work that the kernel
+* **CPU.** User and system time of the broker's process, from `/proc`, over a run without warm-up. To
+  produce, {bulk_connections} connections have {bulk_in_flight} records in flight each in a closed loop; to
+  consume, one consumer reads a log of at least {fill_mb} MiB again and again. Work that the kernel
   does for a broker in threads of its own (writing back the page cache for Kafka, completing direct
   writes for Highwater) is in the line of the machine less the load.
 * **Memory.** `VmRSS` right after that load; what it has in the page cache does not count.

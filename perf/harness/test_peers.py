@@ -46,7 +46,7 @@ def data(found, **changes):
         "highwater_settings": "none",
         "method": {"before_s": 6, "step_s": 2, "ladder_from": 250, "knee_ms": 5,
                    "record_bytes": 1024, "connections": 4, "bulk_connections": 16,
-                   "bulk_in_flight": 16},
+                   "bulk_in_flight": 16, "fill_mb": 512},
     } | changes
 
 
