@@ -1,8 +1,10 @@
 //! Arguments that every command takes.
 
-use clap::Args;
+use clap::{Args, ValueEnum};
 use highwater_client::ClientError;
 use highwater_client::driver::{Client, ClientSettings};
+use highwater_client::producer::Acks;
+use highwater_wire::compression::Codec;
 
 /// How to reach the cluster.
 #[derive(Clone, Debug, Args)]
@@ -19,6 +21,8 @@ pub struct Connect {
 }
 
 impl Connect {
+    /// # Errors
+    /// No broker answers.
     pub async fn connect(&self) -> Result<Client, ClientError> {
         let settings = ClientSettings {
             client_id: "highwater-cli".to_string(),
@@ -38,8 +42,58 @@ pub struct Common {
     pub json: bool,
 }
 
+/// How batches are compressed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Compression {
+    None,
+    Gzip,
+    Snappy,
+    Lz4,
+    Zstd,
+}
+
+/// When a record counts as written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum AcksArgument {
+    #[value(name = "0")]
+    None,
+    #[value(name = "1")]
+    Leader,
+    #[value(name = "all", alias = "-1")]
+    All,
+}
+
+impl Compression {
+    /// As batches name it.
+    #[must_use]
+    pub fn codec(self) -> Codec {
+        match self {
+            Compression::None => Codec::None,
+            Compression::Gzip => Codec::Gzip,
+            Compression::Snappy => Codec::Snappy,
+            Compression::Lz4 => Codec::Lz4,
+            Compression::Zstd => Codec::Zstd,
+        }
+    }
+}
+
+impl AcksArgument {
+    /// As the producer names it.
+    #[must_use]
+    pub fn acks(self) -> Acks {
+        match self {
+            AcksArgument::None => Acks::None,
+            AcksArgument::Leader => Acks::Leader,
+            AcksArgument::All => Acks::All,
+        }
+    }
+}
+
 /// `KEY=VALUE` as an argument.
-pub(crate) fn key_value(text: &str) -> Result<(String, String), String> {
+///
+/// # Errors
+/// There is no `=` or nothing before it.
+pub fn key_value(text: &str) -> Result<(String, String), String> {
     match text.split_once('=') {
         Some((key, value)) if !key.trim().is_empty() => {
             Ok((key.trim().to_string(), value.to_string()))

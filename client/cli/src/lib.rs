@@ -7,7 +7,7 @@
 
 #![forbid(unsafe_code)]
 
-mod arguments;
+pub mod arguments;
 mod cluster;
 mod config;
 mod consume;

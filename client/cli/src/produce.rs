@@ -11,15 +11,14 @@ use std::os::fd::AsFd;
 use std::rc::Rc;
 use std::time::Duration;
 
-use clap::{Args, ValueEnum};
+use clap::Args;
 use highwater_client::driver::{Client, ProducerHandle};
-use highwater_client::producer::{Acks, Delivery, ProducerSettings};
+use highwater_client::producer::{Delivery, ProducerSettings};
 use highwater_client::{ClientError, RecordToSend};
-use highwater_wire::compression::Codec;
 use monoio::fs::File;
 
 use crate::CommandError;
-use crate::arguments::{Connect, key_value};
+use crate::arguments::{AcksArgument, Compression, Connect, key_value};
 use crate::output::{Waiting, grouped};
 use crate::record_json::{JsonRecord, parse};
 
@@ -70,47 +69,6 @@ pub struct ProduceArguments {
     /// leader has it, 0 when it was sent.
     #[arg(short, long, value_enum, default_value_t = AcksArgument::All)]
     acks: AcksArgument,
-}
-
-#[derive(Clone, Copy, Debug, ValueEnum)]
-enum Compression {
-    None,
-    Gzip,
-    Snappy,
-    Lz4,
-    Zstd,
-}
-
-#[derive(Clone, Copy, Debug, ValueEnum)]
-enum AcksArgument {
-    #[value(name = "0")]
-    None,
-    #[value(name = "1")]
-    Leader,
-    #[value(name = "all", alias = "-1")]
-    All,
-}
-
-impl Compression {
-    fn codec(self) -> Codec {
-        match self {
-            Compression::None => Codec::None,
-            Compression::Gzip => Codec::Gzip,
-            Compression::Snappy => Codec::Snappy,
-            Compression::Lz4 => Codec::Lz4,
-            Compression::Zstd => Codec::Zstd,
-        }
-    }
-}
-
-impl AcksArgument {
-    fn acks(self) -> Acks {
-        match self {
-            AcksArgument::None => Acks::None,
-            AcksArgument::Leader => Acks::Leader,
-            AcksArgument::All => Acks::All,
-        }
-    }
 }
 
 /// What became of the records so far.

@@ -504,6 +504,7 @@ pub fn reactor_config(
         frame_receive_timeout: Duration::from_millis(config.frame_receive_timeout_ms as u64),
         cold_reads_in_flight_max: config.cold_reads_in_flight_max,
         cold_read_ahead_bytes: config.cold_read_ahead_bytes,
+        cold_read_share_percent: config.cold_read_share_percent,
         ..ReactorConfig::default()
     })
 }

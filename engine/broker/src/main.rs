@@ -49,6 +49,10 @@ enum Command {
     },
     #[command(flatten)]
     Client(highwater_cli::ClientCommand),
+    /// Measure a broker, this one or any that speaks the Kafka protocol: latency and throughput under
+    /// a load that does not wait for it.
+    #[command(subcommand, after_help = highwater_bench::HELP)]
+    Bench(highwater_bench::BenchCommand),
 }
 
 /// Flags of `serve`; each overrides the key of the same name in the configuration.
@@ -162,5 +166,6 @@ fn main() -> ExitCode {
             ExitCode::SUCCESS
         }
         Command::Client(command) => highwater_cli::run(command),
+        Command::Bench(command) => highwater_bench::run(command),
     }
 }

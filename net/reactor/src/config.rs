@@ -76,6 +76,8 @@ pub struct ReactorConfig {
     pub cold_reads_in_flight_max: usize,
     /// How far one core reads ahead of what it sends from files, over all connections that do.
     pub cold_read_ahead_bytes: usize,
+    /// How much of the time a core that makes records durable reads what is not in memory, in percent.
+    pub cold_read_share_percent: usize,
     /// Disk operations under way at once on one core.
     pub disk_operations_max: usize,
 }
@@ -100,6 +102,7 @@ impl Default for ReactorConfig {
             open_files_max: 16_384,
             cold_reads_in_flight_max: 2,
             cold_read_ahead_bytes: 4 * 1024 * 1024,
+            cold_read_share_percent: 25,
             disk_operations_max: 64,
         }
     }

@@ -73,6 +73,7 @@ impl<S: Service> Core<S> {
         );
         let receive_budget = ReceiveBudget::new(config.receive_bytes_max);
         let file_turns = FileTurns::new(config.cold_reads_in_flight_max);
+        let durable_writes = DurableWrites::new(config.cold_read_share_percent);
         Core {
             id,
             config,
@@ -92,7 +93,7 @@ impl<S: Service> Core<S> {
             turn: Signal::default(),
             timer: Signal::default(),
             idle: Signal::default(),
-            durable_writes: DurableWrites::default(),
+            durable_writes,
             last_activity_ns: Cell::new(0),
             armed_deadline_ns: Cell::new(u64::MAX),
             shutting_down: Cell::new(false),

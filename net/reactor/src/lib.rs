@@ -33,6 +33,7 @@ mod outside;
 mod parking;
 mod probe;
 mod process;
+mod read_share;
 mod reader;
 mod receive_budget;
 mod receive_buffer;

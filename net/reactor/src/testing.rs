@@ -5,7 +5,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
 pub use crate::outbox::Command;
-use crate::outbox::Outbox;
+use crate::outbox::{Outbox, SendPiece};
 use crate::service::{ConnectionId, ConnectionInfo, Frame};
 
 /// A connection's id; the test sees to it that it is unique.
@@ -39,4 +39,17 @@ pub fn with_frame<R>(bytes: Vec<u8>, step: impl FnOnce(&Frame<'_>) -> R) -> R {
 /// What the service wanted done since the last call, except for disk requests.
 pub fn take_commands<M>(out: &mut Outbox<M>) -> Vec<Command<M>> {
     std::mem::take(&mut out.commands)
+}
+
+/// The same as a turn does it: what was wanted against a vector that was carried out, so that both
+/// keep their memory.
+pub fn swap_commands<M>(out: &mut Outbox<M>, carried_out: &mut Vec<Command<M>>) {
+    std::mem::swap(&mut out.commands, carried_out);
+}
+
+/// A piece was handed to the kernel: its memory is used again.
+pub fn sent<M>(out: &mut Outbox<M>, piece: SendPiece) {
+    if let SendPiece::Bytes(bytes) = piece {
+        out.recycle(bytes);
+    }
 }

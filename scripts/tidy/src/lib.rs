@@ -30,6 +30,7 @@ pub const EDGES: &[(&str, &[&str])] = &[
         "highwater-broker",
         &[
             "highwater-base",
+            "highwater-bench",
             "highwater-cli",
             "highwater-groups",
             "highwater-ops",
@@ -39,6 +40,27 @@ pub const EDGES: &[(&str, &[&str])] = &[
         ],
     ),
     ("highwater-floor", &[]),
+    ("highwater-bench-report", &[]),
+    (
+        "highwater-bench",
+        &[
+            "highwater-base",
+            "highwater-bench-report",
+            "highwater-cli",
+            "highwater-client",
+            "highwater-wire",
+        ],
+    ),
+    (
+        "highwater-perf-micro",
+        &[
+            "highwater-base",
+            "highwater-broker",
+            "highwater-reactor",
+            "highwater-store",
+            "highwater-wire",
+        ],
+    ),
     ("highwater-tidy", &[]),
 ];
 

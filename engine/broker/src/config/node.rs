@@ -85,6 +85,7 @@ pub struct NodeConfig {
     pub fetch_sessions_max: usize,
     pub cold_reads_in_flight_max: usize,
     pub cold_read_ahead_bytes: usize,
+    pub cold_read_share_percent: usize,
     pub auto_create_topics: bool,
     pub num_partitions: i32,
     pub topics_max: usize,
@@ -310,6 +311,12 @@ impl NodeConfig {
                 1 << 17..=1 << 30,
                 "1073741824",
             ),
+            (
+                "cold_read_share_percent",
+                self.cold_read_share_percent,
+                1..=100,
+                "100",
+            ),
         ];
         match rows.iter().find(|row| !row.2.contains(&row.1)) {
             None => Ok(()),
@@ -507,6 +514,7 @@ mod tests {
             ("connection_requests_max", "0"),
             ("cold_reads_in_flight_max", "0"),
             ("cold_read_ahead_bytes", "4096"),
+            ("cold_read_share_percent", "0"),
         ] {
             let error = load(&[], &[set(key, value)]).expect_err("refused");
             assert!(
