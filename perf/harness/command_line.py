@@ -1,11 +1,12 @@
 """The commands of `perf/run`."""
 
 import argparse
+import json
 import shutil
 import sys
 from pathlib import Path
 
-from . import consume, durable, footprint, isolation, report
+from . import consume, durable, footprint, isolation, omission, peers_command, report
 from .bench import Bench
 from .machine import CannotMeasure, Noise, build, check_cores, check_descriptors, say, target_dir
 
@@ -78,9 +79,25 @@ def parse(arguments):
                           help="consumers of the cold log (default 100)")
     isolated.add_argument("--set", dest="settings", action="append", default=[],
                           metavar="KEY=VALUE", help="a setting of the broker; may be repeated")
-    for command in (floor, isolated):
+    beside_kafka = commands.add_parser(
+        "peers",
+        help="hold the broker against Apache Kafka",
+        description=peers_command.HELP,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    peers_command.add_options(beside_kafka)
+    omitting = commands.add_parser(
+        "omission",
+        help="prove that the load generator omits nothing",
+        description=omission.HELP,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    omission.add_options(omitting)
+    for command in (floor, isolated, beside_kafka, omitting):
         add_common(command)
     options = parser.parse_args(arguments)
+    if options.binary and not options.no_build:
+        parser.error("--binary measures what is there: give --no-build too")
     if options.rounds < 1:
         parser.error(f"--rounds is {options.rounds}; allowed is 1 or more")
     return options
@@ -99,14 +116,19 @@ def add_common(command):
     command.add_argument("--work-dir", type=Path, metavar="DIR",
                          help="where data goes; must be on the disk to measure and support O_DIRECT")
     command.add_argument("--no-build", action="store_true", help="use the binaries that are there")
+    command.add_argument("--binary", type=Path, metavar="PATH",
+                         help="the highwater to measure, with --no-build; highwater-floor is taken "
+                              "from beside it, if it is there")
 
 
 def make_bench(options):
     """The bench the options describe."""
     binaries = target_dir() / "release"
+    broker = options.binary.resolve() if options.binary else binaries / "highwater"
+    floor = broker.with_name("highwater-floor")
     bench = Bench(
-        floor=binaries / "highwater-floor",
-        broker=binaries / "highwater",
+        floor=floor if floor.is_file() else binaries / "highwater-floor",
+        broker=broker,
         # A directory of our own: it is deleted at the end, and --work-dir may hold other things.
         work=(options.work_dir or target_dir()).resolve() / "highwater-perf-floor",
         rounds=min(options.rounds, 2) if options.quick else options.rounds,
@@ -147,31 +169,48 @@ def measure_isolation(bench, options):
         return [], [("isolation", str(failure))]
 
 
-def main(arguments):
-    """Runs a command; the exit code."""
-    options = parse(arguments)
-    try:
-        check_cores()
-        if not options.no_build:
-            build()
-        bench = make_bench(options)
-    except CannotMeasure as failure:
-        say(f"perf/run: {failure}")
-        return 1
-    try:
-        if options.command == "isolation":
-            lines, failures = measure_isolation(bench, options)
-            keys, head = report.ISOLATION_KEYS, report.ISOLATION_HEAD
-        else:
-            lines, failures = measure(bench, options.only or list(MEASURES))
-            keys, head = report.KEYS, report.HEAD
-    finally:
-        shutil.rmtree(bench.work, ignore_errors=True)
+def judge(bench, options):
+    """Measures lines, prints their table or object; the exit code."""
+    if options.command == "isolation":
+        lines, failures = measure_isolation(bench, options)
+        keys, head = report.ISOLATION_KEYS, report.ISOLATION_HEAD
+    else:
+        lines, failures = measure(bench, options.only or list(MEASURES))
+        keys, head = report.KEYS, report.HEAD
     text = report.table(lines, failures, bench.noise.describe(), head)
     if options.json:
         say(text)
         print(report.as_json(lines, keys))
     else:
         print(text)
-    sys.stdout.flush()
     return 1 if failures else 0
+
+
+def run(options):
+    """Runs a command that measures; the exit code."""
+    check_cores()
+    if not options.no_build:
+        build()
+    bench = make_bench(options)
+    try:
+        if options.command == "peers":
+            return peers_command.report(peers_command.measure(bench, options), options)
+        if options.command == "omission":
+            return omission.prove(bench, options)
+        return judge(bench, options)
+    finally:
+        shutil.rmtree(bench.work, ignore_errors=True)
+
+
+def main(arguments):
+    """Runs a command; the exit code."""
+    options = parse(arguments)
+    try:
+        if options.command == "peers" and options.render:
+            return peers_command.report(json.loads(options.render.read_text()), options)
+        return run(options)
+    except CannotMeasure as failure:
+        say(f"perf/run: {failure}")
+        return 1
+    finally:
+        sys.stdout.flush()

@@ -26,13 +26,17 @@ LINES_KEPT = 200
 
 
 class Server:
-    """A process that prints a line with `ready` when it serves."""
+    """A process that serves when it prints a line with `ready`, or when `ready` returns.
 
-    def __init__(self, command, cores):
+    `ready(server)` replaces the wait for that line: it tries what a client would.
+    """
+
+    def __init__(self, command, cores, environment=None, ready=None):
         self.command = [str(part) for part in command]
         self.lines = deque(maxlen=LINES_KEPT)
         self.changed = threading.Condition()
         self.ended = False
+        self.ready_line = ""
         started = time.monotonic()
         self.process = subprocess.Popen(
             self.command,
@@ -40,13 +44,16 @@ class Server:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             # Metrics on any free port: another broker of this machine may have the usual one.
-            env=os.environ | {"HIGHWATER_OPS_LISTEN": "127.0.0.1:0"},
+            env=os.environ | {"HIGHWATER_OPS_LISTEN": "127.0.0.1:0"} | (environment or {}),
             text=True,
             preexec_fn=lambda: os.sched_setaffinity(0, cores),
         )
         threading.Thread(target=self._read, daemon=True).start()
         try:
-            self.ready_line = self._wait_for(READY.search, READY_S, "be ready")
+            if ready is None:
+                self.ready_line = self._wait_for(READY.search, READY_S, "be ready")
+            else:
+                ready(self)
         except BaseException:
             self.process.kill()
             self.process.wait()
@@ -81,6 +88,26 @@ class Server:
                         f"{self.command[0]} {reason} before it could {what}; it said:\n  {output}"
                     )
                 self.changed.wait(left)
+
+    def try_until(self, attempt, interval_s, what):
+        """Calls `attempt` until it returns without an OSError or ValueError; for `ready`."""
+        end = time.monotonic() + READY_S
+        while True:
+            try:
+                return attempt()
+            except (OSError, ValueError) as failure:
+                reason = f"ended with code {self.process.poll()}"
+                if self.process.poll() is None:
+                    reason = f"took more than {READY_S} s"
+                    if time.monotonic() < end:
+                        time.sleep(interval_s)
+                        continue
+                with self.changed:
+                    output = "\n  ".join(list(self.lines)[-20:])
+                raise CannotMeasure(
+                    f"{self.command[0]} {reason} before it could {what} ({failure}); it said:"
+                    f"\n  {output}"
+                ) from None
 
     def cpu_ticks(self):
         """CPU time this process has used, in clock ticks."""
@@ -124,13 +151,13 @@ class FloorServer(Server):
 class Broker(Server):
     """The broker, reached by its documented command line only."""
 
-    def __init__(self, binary, data_dir, first_core, cores, settings):
+    def __init__(self, binary, data_dir, first_core, cores, settings, ready=None):
         self.address = f"127.0.0.1:{free_port()}"
         command = [binary, "serve", "--data-dir", data_dir, "--listen", self.address]
         command += ["--cores", cores, "--set", f"first_core={first_core}"]
         for setting in settings:
             command += ["--set", setting]
-        super().__init__(command, set(range(first_core, first_core + cores)))
+        super().__init__(command, set(range(first_core, first_core + cores)), ready=ready)
 
     def told(self):
         """What the broker tells about itself when asked by SIGUSR1."""

@@ -6,9 +6,10 @@
 Debian packages come by apt-get (as root or through sudo), confluent-kafka into a virtual
 environment, the Java program and kafka-clients by Maven, kafkajs by npm, the Go programs by a Go
 of the release that go.mod names (fetched as a module if the one here is older), the Rust program by
-cargo, which must be there. A stamp per client holds a digest of everything it was built from, so a
-second run does nothing. Versions are pinned here, in java/pom.xml, go/go.sum, rdkafka/Cargo.lock
-and kafkajs/package-lock.json.
+cargo, which must be there. `plots`, matplotlib in a virtual environment of its own, is for
+`perf/run`. A stamp per client holds a digest of everything it was built from, so a second run does
+nothing. Versions are pinned here, in java/pom.xml, go/go.sum, rdkafka/Cargo.lock and
+kafkajs/package-lock.json.
 """
 
 import hashlib
@@ -38,6 +39,8 @@ PURE_PYTHON = (
     "python-snappy==0.7.3",
     "zstandard==0.25.0",
 )
+# What draws the plots of perf/REPORT.md; 3.10 is the last that runs on Python 3.10.
+MATPLOTLIB = "matplotlib==3.10.8"
 # What java/pom.xml compiles for; some distributions' default is older.
 JAVA_RELEASE = 17
 # What kafkajs's program is written for; Debian 12 and Ubuntu 24.04 ship it.
@@ -46,6 +49,7 @@ NODE_RELEASE = 18
 VENV_PYTHON = CACHE / "venv" / "bin" / "python"
 PURE_VENV = CACHE / "pure-python"
 PURE_PYTHON_BIN = PURE_VENV / "bin" / "python"
+PLOTS_VENV = CACHE / "plots"
 JAVA_CLASSES = CACHE / "java" / "classes"
 JAVA_LIBRARIES = CACHE / "java" / "lib"
 NODE_MODULES = CACHE / "kafkajs" / "node_modules"
@@ -110,6 +114,10 @@ def confluent():
 
 def pure_python():
     packages_into(PURE_VENV, "pure-python", *PURE_PYTHON)
+
+
+def plots():
+    packages_into(PLOTS_VENV, "plots", MATPLOTLIB)
 
 
 def packages_into(where, name, *packages):
@@ -290,6 +298,7 @@ INSTALLERS = {
     "kafkajs": kafkajs,
     "java-tools": java_tools,
     "tools": tools,
+    "plots": plots,
 }
 
 
