@@ -8,7 +8,8 @@
 //! retry repeats both, and the broker drops what it already has. When a batch fails for good the
 //! later ones of its partition cannot be accepted under the same identity: they are settled, a new
 //! producer id is taken and they are sent again under it. A batch whose fate is unknown is never
-//! given another sequence.
+//! given another sequence. Until the broker has acknowledged a batch of an identity, only one is in
+//! flight in its partition.
 //!
 //! The driver asks for a topic's metadata before it sends to it, and calls: `send`, then
 //! `poll_request` until it is `None` and `encode_request` for each; `handle_response`,
@@ -265,11 +266,10 @@ impl Producer {
         let mut candidates = std::mem::take(&mut self.candidates);
         candidates.extend(self.ready.iter().copied());
         for key in candidates.drain(..) {
-            if !self
-                .queue(key)
-                .sendable(now.monotonic_ns, in_flight_max, may_assign)
-            {
-                if self.queue(key).is_empty() {
+            let queue = self.queue(key);
+            let allowed = queue.in_flight_allowed(identity, in_flight_max);
+            if !queue.sendable(now.monotonic_ns, allowed, may_assign) {
+                if queue.is_empty() {
                     self.ready.remove(&key);
                 }
                 continue;
@@ -404,7 +404,7 @@ impl Producer {
         let Some(at) = queue.answered(batch_id) else {
             return;
         };
-        queue.reset_backoff();
+        queue.went_well();
         if let Some(batch) = queue.batches.remove(at) {
             self.deliver(key, batch.tokens, batch.budget_bytes, Ok(receipt));
         }

@@ -20,6 +20,8 @@ pub(super) struct Queue {
     pub batches: VecDeque<Batch>,
     pub open: Option<OpenBatch>,
     pub in_flight: usize,
+    /// The broker has acknowledged a batch of the current identity.
+    acknowledged: bool,
     /// The broker that has what is in flight.
     pub leader: i32,
     /// A failure was seen: wait until nothing is in flight, then send again in order.
@@ -45,6 +47,16 @@ impl Queue {
             Some(at) if self.batches[at].sequence.is_some() => true,
             Some(_) => may_assign && !self.gap,
             None => self.open.is_some() && may_assign && !self.gap,
+        }
+    }
+
+    /// How many batches may be in flight. To a broker that knows nothing of an identity any sequence
+    /// is the first, so a second batch would overtake a first one that it refuses for a moment, for
+    /// example while it becomes the leader of a new topic.
+    pub fn in_flight_allowed(&self, identity: Option<ProducerIdentity>, max: usize) -> usize {
+        match identity {
+            Some(_) if !self.acknowledged => max.min(1),
+            _ => max,
         }
     }
 
@@ -83,8 +95,9 @@ impl Queue {
         Some(at)
     }
 
-    /// Something went well: the next failure waits only briefly.
-    pub fn reset_backoff(&mut self) {
+    /// Something went well: the next failure waits only briefly, and more may be in flight.
+    pub fn went_well(&mut self) {
+        self.acknowledged = true;
         self.backoff_ms = 0;
     }
 
@@ -107,6 +120,7 @@ impl Queue {
             "batches of the old identity were settled"
         );
         self.sequence_next = 0;
+        self.acknowledged = false;
         self.gap = false;
     }
 }

@@ -52,6 +52,15 @@ impl Story {
         Story::new(ProducerSettings::default(), &[(1, 0)])
     }
 
+    /// An idempotent producer whose identity the broker knows: one record was acknowledged.
+    fn acknowledged() -> Story {
+        let mut story = Story::idempotent();
+        let plan = story.leaves_alone(0);
+        story.answer(plan, ErrorCode::None, 0);
+        assert_eq!(story.delivered(), [(vec![1], Ok(Some(0)))]);
+        story
+    }
+
     /// Gives the producer an id when it asks for one.
     fn identify(&mut self, id: i64) -> bool {
         let asked = self.producer.poll_identity(self.now);
@@ -166,8 +175,8 @@ impl Story {
 
 #[test]
 fn a_lone_record_leaves_at_once_and_what_gathers_leaves_together() {
-    let mut story = Story::idempotent();
-    let plans: Vec<_> = (0..5)
+    let mut story = Story::acknowledged();
+    let plans: Vec<_> = (1..6)
         .map(|sequence| story.leaves_alone(sequence))
         .collect();
     story.value();
@@ -181,18 +190,18 @@ fn a_lone_record_leaves_at_once_and_what_gathers_leaves_together() {
         [Sent {
             partition: 0,
             producer_id: 7,
-            sequence: 5,
+            sequence: 6,
             records: 3
         }]
     );
-    assert_eq!(story.delivered(), [(vec![1], Ok(Some(100)))]);
+    assert_eq!(story.delivered(), [(vec![2], Ok(Some(100)))]);
 }
 
 #[test]
 fn retries_keep_order_and_sequences() {
-    let mut story = Story::idempotent();
-    let first = story.leaves_alone(0);
-    let second = story.leaves_alone(1);
+    let mut story = Story::acknowledged();
+    let first = story.leaves_alone(1);
+    let second = story.leaves_alone(2);
     story.answer(first, ErrorCode::NotLeaderOrFollower, -1);
     assert_eq!(story.producer.take_metadata_wanted(), ["t"]);
     story.later(5000);
@@ -204,16 +213,16 @@ fn retries_keep_order_and_sequences() {
     story.answer(second, ErrorCode::OutOfOrderSequenceNumber, -1);
     assert!(story.poll().is_none(), "the backoff lasts");
     story.later(5000);
-    let first = story.resends(7, 0);
-    let second = story.resends(7, 1);
-    let third = story.resends(7, 2);
+    let first = story.resends(7, 1);
+    let second = story.resends(7, 2);
+    let third = story.resends(7, 3);
     for (plan, offset) in [(first, 10), (second, 11), (third, 12)] {
         story.answer(plan, ErrorCode::None, offset);
     }
     let expected = [
-        (vec![1], Ok(Some(10))),
-        (vec![2], Ok(Some(11))),
-        (vec![3], Ok(Some(12))),
+        (vec![2], Ok(Some(10))),
+        (vec![3], Ok(Some(11))),
+        (vec![4], Ok(Some(12))),
     ];
     assert_eq!(story.delivered(), expected);
     assert_eq!(story.producer.outstanding_records(), 0);
@@ -234,31 +243,56 @@ fn a_duplicate_is_a_delivery_without_an_offset() {
 
 #[test]
 fn after_a_batch_failed_the_later_ones_go_under_a_new_identity() {
-    let mut story = Story::idempotent();
-    let first = story.leaves_alone(0);
-    let second = story.leaves_alone(1);
-    let third = story.leaves_alone(2);
+    let mut story = Story::acknowledged();
+    let first = story.leaves_alone(1);
+    let second = story.leaves_alone(2);
+    let third = story.leaves_alone(3);
     story.answer(first, ErrorCode::MessageTooLarge, -1);
     assert_eq!(
         story.delivered(),
-        [(vec![1], Err(Some(ErrorCode::MessageTooLarge)))]
+        [(vec![2], Err(Some(ErrorCode::MessageTooLarge)))]
     );
     story.answer(second, ErrorCode::OutOfOrderSequenceNumber, -1);
     story.producer.handle_failure(story.now, third.request);
     assert!(!story.identify(8), "the third batch may have been written");
     story.later(5000);
-    let third = story.resends(7, 2);
+    let third = story.resends(7, 3);
     story.answer(third, ErrorCode::OutOfOrderSequenceNumber, -1);
     assert!(story.poll().is_none(), "no identity, no new sequences");
     assert!(story.identify(8));
     let second = story.resends(8, 0);
+    assert!(
+        story.poll().is_none(),
+        "the broker has yet to learn the new identity"
+    );
+    story.answer(second, ErrorCode::None, 1);
     let third = story.resends(8, 1);
-    story.answer(second, ErrorCode::None, 0);
-    story.answer(third, ErrorCode::None, 1);
+    story.answer(third, ErrorCode::None, 2);
     assert_eq!(
         story.delivered(),
-        [(vec![2], Ok(Some(0))), (vec![3], Ok(Some(1)))]
+        [(vec![3], Ok(Some(1))), (vec![4], Ok(Some(2)))]
     );
+}
+
+/// A broker takes any first sequence of an identity it does not know. One that refused the first batch
+/// while it became the leader took the second, and then the first was out of order for ever.
+#[test]
+fn nothing_overtakes_the_first_batch_of_an_identity() {
+    let mut story = Story::idempotent();
+    let first = story.leaves_alone(0);
+    story.value();
+    assert!(story.poll().is_none(), "the first is not acknowledged");
+    story.answer(first, ErrorCode::NotLeaderOrFollower, -1);
+    story.later(5000);
+    let first = story.resends(7, 0);
+    assert!(story.poll().is_none(), "still not");
+    story.answer(first, ErrorCode::None, 0);
+    let second = story.resends(7, 1);
+    story.value();
+    let third = story.resends(7, 2);
+    story.answer(second, ErrorCode::None, 1);
+    story.answer(third, ErrorCode::None, 2);
+    assert_eq!(story.delivered().len(), 3);
 }
 
 #[test]

@@ -116,6 +116,7 @@ pub async fn an_idempotent_producer_keeps_order_with_five_in_flight<R: Runtime>(
         buffer_bytes_max: 16 * 1024,
         ..ProducerSettings::default()
     });
+    let mut deliveries = Vec::new();
     for number in 0..RECORDS {
         let text = number.to_string();
         let record = RecordToSend {
@@ -123,9 +124,13 @@ pub async fn an_idempotent_producer_keeps_order_with_five_in_flight<R: Runtime>(
             partition: Some((number % 2) as i32),
             ..RecordToSend::default()
         };
-        producer.send(&topic, &record).await.expect("queued");
+        let delivery = producer.send_with_delivery(&topic, &record).await;
+        deliveries.push(delivery.expect("queued"));
     }
-    producer.flush().await;
+    for (number, delivery) in deliveries.into_iter().enumerate() {
+        let expected = ((number % 2) as i32, Some(number as i64 / 2));
+        assert_eq!(delivery.await, Ok(expected), "record {number}");
+    }
     for (partition, read) in suite.read_everything(&topic, 2).await {
         let expected: Vec<String> = (0..RECORDS)
             .filter(|number| (number % 2) as i32 == partition)
@@ -168,7 +173,7 @@ pub async fn a_record_of_a_megabyte_is_taken_where_the_topic_allows_it<R: Runtim
         .topic_with("megabyte", 1, &[("max.message.bytes", &limit)])
         .await;
     let bytes: Vec<u8> = (0..MEGABYTE as u32)
-        .map(|at| (at * 31 >> 3) as u8)
+        .map(|at| ((at * 31) >> 3) as u8)
         .collect();
     let producer = suite.producer(ProducerSettings {
         batch_bytes_max: MEGABYTE + MEGABYTE / 2,
