@@ -24,6 +24,9 @@ RECORD_BYTES = 1024
 KNEE_P99_MS = 5
 # Where later rounds begin to look for it, so that they take a few steps only.
 KNEE_BELOW = 0.8
+LADDER_FLOOR = 0.25
+# Below, there are too few records for a p99.9.
+HALF_KNEE_MIN = 100
 STEP_WARM_UP_S = 0.5
 # Reading that only ends the filling.
 FILL_S = 0.5
@@ -60,7 +63,7 @@ class Timing:
     ladder_to: float
 
 
-FULL = Timing(1.5, 6, 6, 6, 1.5, 4, 3, 512, 1000, 200_000)
+FULL = Timing(1.5, 5, 6, 5, 2, 3, 2, 512, 1000, 200_000)
 QUICK = Timing(0.5, 2, 2, 2, 1, 2, 2, 128, 1000, 64_000)
 
 
@@ -271,7 +274,10 @@ class Session:
         """The highest rate held with p99 below the bound."""
         timing = self.timing
         known = self.peers.figures[self.placement.key][self.side].get("knee_per_s")
-        rate_from = known[0] * KNEE_BELOW if known else timing.ladder_from
+        rate_from = timing.ladder_from
+        if known:
+            # One unlucky step of a round must not make the next begin at the bottom.
+            rate_from = max(max(known) * KNEE_BELOW, timing.ladder_from * LADDER_FLOOR)
         pace = ["--ladder", "--p99-bound-ms", KNEE_P99_MS, "--rate-from", f"{rate_from:.0f}",
                 "--rate-to", timing.ladder_to]
         arguments = produce_arguments(RECORD_BYTES, CONNECTIONS, pace, STEP_WARM_UP_S)
@@ -287,7 +293,8 @@ class Session:
             self.peers.bounded[self.placement.key].add((self.side, "knee_per_s"))
         self.note("knee_per_s", rate)
         if self.side != HIGHWATER:
-            self.peers.half_knees.setdefault((self.placement.key, self.side), rate / 2)
+            half = max(rate / 2, HALF_KNEE_MIN)
+            self.peers.half_knees.setdefault((self.placement.key, self.side), half)
 
     def half_knees(self):
         """Latency at half of Kafka's knee: a Kafka at its own, Highwater at either."""
@@ -329,16 +336,18 @@ class Session:
         self.note("end_to_end_p99_us", latency["p99_us"])
 
     def many_partitions(self):
-        """Throughput of small records from many producers: one partition, then a thousand."""
-        for topic, partitions, metric in (
-            ("one", 1, "one_partition_per_s"),
-            ("many", MANY_PARTITIONS, "many_partitions_per_s"),
-        ):
+        """Throughput of small records from many producers: one partition, then a thousand.
+
+        Once with one record a request, so that both have the same requests, and once with many in
+        flight: to one partition those share batches, spread over a thousand they cannot.
+        """
+        for topic, partitions, name in (("one", 1, "one"), ("many", MANY_PARTITIONS, "many")):
             self.peers.create_topic(self.server, topic, partitions)
             # Kafka answers before it has made all logs.
             time.sleep(1)
-            series = self.closed_loop(
-                topic, SMALL_RECORD_BYTES, MANY_PRODUCERS, IN_FLIGHT, self.timing.many_s,
-                self.timing.warm_up_s, f"{partitions} partitions",
-            )
-            self.note(metric, series["records_per_s"])
+            for in_flight, suffix in ((1, ""), (IN_FLIGHT, "_batched")):
+                series = self.closed_loop(
+                    topic, SMALL_RECORD_BYTES, MANY_PRODUCERS, in_flight, self.timing.many_s, 1,
+                    f"{partitions} partitions, {in_flight} in flight",
+                )
+                self.note(f"{name}_partitions{suffix}_per_s", series["records_per_s"])

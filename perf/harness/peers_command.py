@@ -86,7 +86,7 @@ def collected(found, bench, options):
         "method": dataclasses.asdict(found.timing) | {
             "knee_ms": peers.KNEE_P99_MS, "record_bytes": peers.RECORD_BYTES,
             "connections": peers.CONNECTIONS, "bulk_connections": peers.BULK_CONNECTIONS,
-            "bulk_in_flight": peers.BULK_IN_FLIGHT,
+            "bulk_in_flight": peers.BULK_IN_FLIGHT, "half_knee_min": peers.HALF_KNEE_MIN,
         },
         "machine": machine(bench, found),
         "kafka_settings": all_settings(cores),

@@ -29,7 +29,8 @@ METHOD = """\
   node, a power loss takes it. Where that mode is compared with, Highwater is still durable.
 * **Knee.** The highest rate of the ladder that was reached with p99 below {knee_ms} ms, in steps of
   {step_s:g} s, to a twentieth: up from {ladder_from:g}/s in the first round, then from a little below the
-  first round's knee. Where none was held, the lowest rate tried counts and the ratio is a bound.
+  first round's knee. Where none was held, the lowest rate tried counts and the ratio is a bound. Half
+  of a knee is of the first round's, and at least {half_knee_min:g}/s.
 * **CPU.** User and system time of the broker's process, from `/proc`, over a run without warm-up. To
   produce, {bulk_connections} connections have {bulk_in_flight} records in flight each in a closed loop; to
   consume, one consumer reads a log of at least {fill_mb} MiB again and again. Work that the kernel
@@ -156,8 +157,10 @@ def own_section(data):
         found = [
             "## Many partitions, end to end",
             "1,000 partitions against one: records of 100 bytes, 100 producers in a closed loop, the "
-            "broker on one core; the target is for throughput to stay. End to end, from due to "
-            "consumed, against produce alone at the same rate.",
+            "broker on one core. With one record a request both have the same requests, and that is "
+            "judged; with 64 in flight, those to one partition share batches, and those that go to a "
+            "thousand in turn cannot. End to end, from due to consumed, against produce alone at the "
+            "same rate.",
             table(HEAD, [cells(row) for row in rows]),
         ]
     rows = [row for row in peers_rows.against_the_floor(data["figures"]) if row.value is not None]
@@ -249,7 +252,7 @@ def plain_summary(data):
                 lines.append(f"{placement:10} {row.key:24} {row.bound or '':9}{number(row.value):>8}"
                              f"  {row.target:7} {'met' if row.met else 'MISSED'}")
     for row in peers_rows.against_ourselves(data["figures"]):
-        if row.value is not None and row.key:
+        if row.met is not None:
             lines.append(f"{ONE_CORE:10} {row.key:24} {'':9}{number(row.value):>8}"
                          f"  {row.target:7} {'met' if row.met else 'MISSED'}")
     lines += ["", data["noise"]]

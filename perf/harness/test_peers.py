@@ -18,7 +18,7 @@ def figures(**changes):
             "half_sync_knee_p99_9_us": [300.0], "knee_per_s": [3000.0],
             "produce_bytes_per_cpu_s": [4e9], "consume_bytes_per_cpu_s": [3e9],
             "resident_bytes": [100 << 20], "start_s": [0.1], "end_to_end_p99_us": [400.0],
-            "one_partition_per_s": [1000.0], "many_partitions_per_s": [600.0],
+            "one_partitions_per_s": [1000.0], "many_partitions_per_s": [600.0],
         },
         KAFKA: {
             "p99_us": [400.0], "half_knee_p99_9_us": [900.0], "knee_per_s": [1000.0],
@@ -46,7 +46,7 @@ def data(found, **changes):
         "highwater_settings": "none",
         "method": {"before_s": 6, "step_s": 2, "ladder_from": 250, "knee_ms": 5,
                    "record_bytes": 1024, "connections": 4, "bulk_connections": 16,
-                   "bulk_in_flight": 16, "fill_mb": 512},
+                   "bulk_in_flight": 16, "fill_mb": 512, "half_knee_min": 100},
     } | changes
 
 
