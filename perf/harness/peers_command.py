@@ -120,7 +120,7 @@ def machine(bench, found):
         ["filesystem", filesystem(bench.work)],
         ["placement", f"broker on core {min(one.server)}, load on core {one.client}"],
         ["Highwater", f"{printed([bench.broker, '--version'])}, "
-                      f"commit {printed(['git', 'rev-parse', '--short', 'HEAD'])}"],
+                      f"repository at {printed(['git', 'rev-parse', '--short', 'HEAD'])}"],
         ["Apache Kafka", f"{kafka_version}, KRaft, broker and controller in one process"],
         ["java", java_version],
     ]

@@ -53,7 +53,7 @@ WHY = """\
   write-back. Highwater's includes the disk.
 * **Knee.** One record a request: what counts is the cost of a request. A p99 of {knee_ms} ms is also
   what a stall of the disk of some milliseconds costs if it comes to one request in a hundred; it
-  hits the durable sides only.
+  hits the durable sides most.
 * **CPU.** Highwater copies a batch once, does not decompress or rebuild it, and changes no thread on
   the way. Kafka sends fetched data by `sendfile` too; its cost is per request and per thread change.
 * **Memory.** Kafka's is mostly heap, which a collector lets grow to the size it was given. Highwater's
