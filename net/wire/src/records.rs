@@ -168,11 +168,12 @@ impl<'a> Iterator for RecordIterator<'a> {
     }
 }
 
-/// Puts records together into one batch.
+/// Puts records together into one batch. Each byte of a record is copied once, to where it leaves
+/// from; compression aside.
 #[derive(Clone, Debug, Default)]
 pub struct RecordBatchBuilder {
-    records: Vec<u8>,
-    scratch: Vec<u8>,
+    /// Room for the header, then the records; empty before the first.
+    batch: Vec<u8>,
     count: i32,
     base_timestamp: Timestamp,
     max_timestamp: Timestamp,
@@ -201,22 +202,33 @@ impl RecordBatchBuilder {
     ) {
         if self.count == 0 {
             (self.base_timestamp, self.max_timestamp) = (timestamp, timestamp);
+            self.batch.resize(HEADER_BYTES, 0);
         }
         self.max_timestamp = self.max_timestamp.max(timestamp);
-        let body = &mut self.scratch;
-        body.clear();
-        body.push(0);
-        put_varlong(body, timestamp - self.base_timestamp);
-        put_varlong(body, i64::from(self.count));
-        put_nullable(body, key);
-        put_nullable(body, value);
-        put_varlong(body, headers.len() as i64);
+        let timestamp_delta = timestamp - self.base_timestamp;
+        let offset_delta = i64::from(self.count);
+        let of_headers = headers
+            .iter()
+            .map(|(key, value)| nullable_bytes(Some(key.as_bytes())) + nullable_bytes(*value));
+        let body_bytes = 1
+            + varlong_bytes(timestamp_delta)
+            + varlong_bytes(offset_delta)
+            + nullable_bytes(key)
+            + nullable_bytes(value)
+            + varlong_bytes(headers.len() as i64)
+            + of_headers.sum::<usize>();
+        let out = &mut self.batch;
+        put_varlong(out, body_bytes as i64);
+        out.push(0);
+        put_varlong(out, timestamp_delta);
+        put_varlong(out, offset_delta);
+        put_nullable(out, key);
+        put_nullable(out, value);
+        put_varlong(out, headers.len() as i64);
         for (key, value) in headers {
-            put_nullable(body, Some(key.as_bytes()));
-            put_nullable(body, *value);
+            put_nullable(out, Some(key.as_bytes()));
+            put_nullable(out, *value);
         }
-        put_varlong(&mut self.records, body.len() as i64);
-        self.records.extend_from_slice(body);
         self.count += 1;
     }
 
@@ -229,13 +241,13 @@ impl RecordBatchBuilder {
     /// Size of the finished batch if it is not compressed.
     #[must_use]
     pub fn bytes(&self) -> usize {
-        HEADER_BYTES + self.records.len()
+        self.batch.len().max(HEADER_BYTES)
     }
 
     /// The finished batch, uncompressed, with base offset 0.
     #[must_use]
     pub fn finish(&self) -> Vec<u8> {
-        self.assemble(Codec::None, &self.records)
+        self.with_header(Codec::None, self.batch.clone())
     }
 
     /// The finished batch, compressed.
@@ -246,33 +258,99 @@ impl RecordBatchBuilder {
         if codec == Codec::None {
             return Ok(self.finish());
         }
-        Ok(self.assemble(codec, &compress(codec, &self.records)?))
+        let body = compress(codec, self.batch.get(HEADER_BYTES..).unwrap_or_default())?;
+        let mut batch = Vec::with_capacity(HEADER_BYTES + body.len());
+        batch.resize(HEADER_BYTES, 0);
+        batch.extend_from_slice(&body);
+        Ok(self.with_header(codec, batch))
     }
 
-    fn assemble(&self, codec: Codec, body: &[u8]) -> Vec<u8> {
-        let mut batch = Vec::with_capacity(HEADER_BYTES + body.len());
+    /// Like [`RecordBatchBuilder::finish_compressed`]; what is not compressed is not copied either.
+    ///
+    /// # Errors
+    /// What the codec's library reports.
+    pub fn into_batch(mut self, codec: Codec) -> Result<Vec<u8>, CompressionError> {
+        match codec {
+            Codec::None => {
+                let batch = std::mem::take(&mut self.batch);
+                Ok(self.with_header(codec, batch))
+            }
+            Codec::Gzip | Codec::Snappy | Codec::Lz4 | Codec::Zstd => self.finish_compressed(codec),
+        }
+    }
+
+    /// Writes the header into the room at the front of `batch`, which an empty one lacks.
+    fn with_header(&self, codec: Codec, mut batch: Vec<u8>) -> Vec<u8> {
+        batch.resize(batch.len().max(HEADER_BYTES), 0);
         let (id, epoch, sequence) = self.producer.unwrap_or((-1, -1, -1));
-        0i64.put(&mut batch);
-        ((HEADER_BYTES - LENGTH_PREFIX_BYTES + body.len()) as i32).put(&mut batch);
-        (-1i32).put(&mut batch);
-        2i8.put(&mut batch);
-        0u32.put(&mut batch);
-        (codec as i16 & ATTRIBUTE_CODEC_MASK).put(&mut batch);
-        (self.count - 1).put(&mut batch);
-        self.base_timestamp.put(&mut batch);
-        self.max_timestamp.put(&mut batch);
-        id.put(&mut batch);
-        epoch.put(&mut batch);
-        sequence.put(&mut batch);
-        self.count.put(&mut batch);
-        batch.extend_from_slice(body);
+        let mut header = Vec::with_capacity(HEADER_BYTES);
+        0i64.put(&mut header);
+        ((batch.len() - LENGTH_PREFIX_BYTES) as i32).put(&mut header);
+        (-1i32).put(&mut header);
+        2i8.put(&mut header);
+        0u32.put(&mut header);
+        (codec as i16 & ATTRIBUTE_CODEC_MASK).put(&mut header);
+        (self.count - 1).put(&mut header);
+        self.base_timestamp.put(&mut header);
+        self.max_timestamp.put(&mut header);
+        id.put(&mut header);
+        epoch.put(&mut header);
+        sequence.put(&mut header);
+        self.count.put(&mut header);
+        batch[..HEADER_BYTES].copy_from_slice(&header);
         let crc = crc32c(&batch[CRC_COVERED_FROM..]);
         batch[CRC_COVERED_FROM - 4..CRC_COVERED_FROM].copy_from_slice(&crc.to_be_bytes());
         batch
     }
 }
 
+/// Bytes that [`put_varlong`] takes for a value.
+fn varlong_bytes(value: i64) -> usize {
+    let zigzag = ((value << 1) ^ (value >> 63)) as u64;
+    let bits = u64::BITS - (zigzag | 1).leading_zeros();
+    bits.div_ceil(7) as usize
+}
+
+/// Bytes that [`put_nullable`] takes.
+fn nullable_bytes(bytes: Option<&[u8]>) -> usize {
+    varlong_bytes(bytes.map_or(-1, |bytes| bytes.len() as i64)) + bytes.map_or(0, <[u8]>::len)
+}
+
 fn put_nullable(out: &mut Vec<u8>, bytes: Option<&[u8]>) {
     put_varlong(out, bytes.map_or(-1, |bytes| bytes.len() as i64));
     out.extend_from_slice(bytes.unwrap_or_default());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_varlong_takes_as_many_bytes_as_are_counted() {
+        let edges =
+            (0..63).flat_map(|bit| [(1i64 << bit) - 1, 1 << bit, -(1 << bit), -(1 << bit) - 1]);
+        for value in edges.chain([i64::MIN, i64::MAX]) {
+            let mut out = Vec::new();
+            put_varlong(&mut out, value);
+            assert_eq!(out.len(), varlong_bytes(value), "{value}");
+        }
+    }
+
+    #[test]
+    fn a_batch_that_is_not_copied_is_the_same() {
+        for count in [0, 1, 3] {
+            let mut builder = RecordBatchBuilder::new();
+            builder.set_producer(7, 1, 5);
+            for number in 0..count {
+                let headers: &[(&str, Option<&[u8]>)] = &[("h", Some(b"v")), ("n", None)];
+                builder.append(1000 - number, Some(b"key"), None, headers);
+            }
+            for codec in [Codec::None, Codec::Lz4] {
+                let copied = builder.finish_compressed(codec).expect("compresses");
+                let moved = builder.clone().into_batch(codec).expect("compresses");
+                assert_eq!(copied, moved, "{count} records, {codec:?}");
+            }
+            assert_eq!(builder.finish().len(), builder.bytes());
+        }
+    }
 }

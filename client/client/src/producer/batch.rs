@@ -71,7 +71,7 @@ impl OpenBatch {
 
     pub fn close(self, id: u64, codec: Codec) -> Result<Batch, (ClientError, Vec<u64>, usize)> {
         let budget_bytes = self.builder.bytes();
-        match self.builder.finish_compressed(codec) {
+        match self.builder.into_batch(codec) {
             Ok(bytes) => Ok(Batch {
                 id,
                 bytes,
