@@ -29,10 +29,10 @@ examples:
   perf/run peers --no-build --binary target/release/highwater
   perf/run peers --render perf/report/figures.json    write the report again, measure nothing
 
-perf/report/READING.md, if it exists, is put into the report: what a person says about the figures.
+perf/report/reading.txt, if it exists, is put into the report: what a person says about the figures.
 """
 INSTALL = REPOSITORY / "scripts" / "interop" / "install.py"
-READING = "READING.md"
+READING = "reading.txt"
 
 
 def add_options(command):
