@@ -5,6 +5,7 @@
 //! wakers still.
 
 use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
 use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
 use std::task::{Context, Poll, Waker};
@@ -32,7 +33,14 @@ pub(crate) fn wake(waker: Waker) {
 #[derive(Debug, Default)]
 pub(crate) struct Signal {
     changes: Cell<u64>,
-    wakers: RefCell<Vec<Waker>>,
+    waiting: RefCell<Waiting>,
+}
+
+/// Who waits, by the number each wait got; a wait that ends takes its waker away.
+#[derive(Debug, Default)]
+struct Waiting {
+    wakers: BTreeMap<u64, Waker>,
+    number_next: u64,
 }
 
 impl Signal {
@@ -44,35 +52,53 @@ impl Signal {
     /// Something changed.
     pub fn notify(&self) {
         self.changes.set(self.changes.get().wrapping_add(1));
-        for waker in self.wakers.borrow_mut().drain(..) {
+        let woken = std::mem::take(&mut self.waiting.borrow_mut().wakers);
+        for waker in woken.into_values() {
             wake(waker);
         }
     }
 
     /// Done as soon as there was a change since `seen` was taken.
     pub fn changed_since(&self, seen: u64) -> Changed<'_> {
-        Changed { signal: self, seen }
+        Changed {
+            signal: self,
+            seen,
+            number: None,
+        }
     }
 }
 
 pub(crate) struct Changed<'a> {
     signal: &'a Signal,
     seen: u64,
+    /// Of its waker, once it waits.
+    number: Option<u64>,
 }
 
 impl Future for Changed<'_> {
     type Output = ();
 
-    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
         if self.signal.changes.get() != self.seen {
             return Poll::Ready(());
         }
-        let mut wakers = self.signal.wakers.borrow_mut();
-        // A task that is polled again without a change is already listed.
-        if !wakers.iter().any(|waker| waker.will_wake(context.waker())) {
-            wakers.push(context.waker().clone());
+        let mut waiting = self.signal.waiting.borrow_mut();
+        let number = self.number.unwrap_or(waiting.number_next);
+        if self.number.is_none() {
+            waiting.number_next += 1;
         }
+        waiting.wakers.insert(number, context.waker().clone());
+        drop(waiting);
+        self.number = Some(number);
         Poll::Pending
+    }
+}
+
+impl Drop for Changed<'_> {
+    fn drop(&mut self) {
+        if let Some(number) = self.number {
+            self.signal.waiting.borrow_mut().wakers.remove(&number);
+        }
     }
 }
 
@@ -87,4 +113,27 @@ pub(crate) async fn unless<T>(
         Poll::Pending => operation.as_mut().poll(context).map(Some),
     })
     .await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn waits_that_ended_leave_nothing_behind() {
+        let signal = Signal::default();
+        let mut context = Context::from_waker(Waker::noop());
+        for _ in 0..100 {
+            let mut changed = pin!(signal.changed_since(0));
+            assert!(changed.as_mut().poll(&mut context).is_pending());
+            assert!(changed.as_mut().poll(&mut context).is_pending());
+            assert_eq!(signal.waiting.borrow().wakers.len(), 1);
+        }
+        assert!(signal.waiting.borrow().wakers.is_empty());
+        let mut changed = pin!(signal.changed_since(0));
+        assert!(changed.as_mut().poll(&mut context).is_pending());
+        signal.notify();
+        assert!(changed.as_mut().poll(&mut context).is_ready());
+        assert!(signal.waiting.borrow().wakers.is_empty());
+    }
 }
