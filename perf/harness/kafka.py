@@ -13,7 +13,7 @@ from collections import namedtuple
 from pathlib import Path
 
 from .machine import REPOSITORY, CannotMeasure, free_port
-from .processes import Server
+from .processes import OrderlyServer
 
 SCRIPT = REPOSITORY / "scripts" / "interop" / "apache-kafka"
 POM = REPOSITORY / "scripts" / "interop" / "java" / "broker-pom.xml"
@@ -153,29 +153,18 @@ class KafkaNode:
         return KafkaServer(self, ready)
 
 
-class KafkaServer(Server):
+class KafkaServer(OrderlyServer):
     """A running Kafka."""
+
+    NAME = "Kafka"
+    # java's own code for a process that SIGTERM ended in good order.
+    CODES = (0, 143)
 
     def __init__(self, node, ready):
         self.address = node.address
         super().__init__(
             [SCRIPT, "run", node.file], node.cores, node.environment, ready or accepts_connections
         )
-
-    def stop(self):
-        code = super().stop()
-        # java's own code for a process that SIGTERM ended in good order.
-        if code not in (0, 143):
-            raise CannotMeasure(f"Kafka ended with code {code} after SIGTERM")
-        return code
-
-    def __exit__(self, kind, *_):
-        if kind is None:
-            self.stop()
-        else:
-            # Already failing: end it without hiding the first error.
-            self.process.kill()
-            self.process.wait()
 
 
 def accepts_connections(server):

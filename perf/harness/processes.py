@@ -148,7 +148,28 @@ class FloorServer(Server):
         self.address = self.ready_line.split()[-1]
 
 
-class Broker(Server):
+class OrderlyServer(Server):
+    """A server that has to end in good order, which its exit code tells."""
+
+    NAME = "the broker"
+    CODES = (0,)
+
+    def stop(self):
+        code = super().stop()
+        if code not in self.CODES:
+            raise CannotMeasure(f"{self.NAME} ended with code {code} after SIGTERM")
+        return code
+
+    def __exit__(self, kind, *_):
+        if kind is None:
+            self.stop()
+        else:
+            # Already failing: end it without hiding the first error.
+            self.process.kill()
+            self.process.wait()
+
+
+class Broker(OrderlyServer):
     """The broker, reached by its documented command line only."""
 
     def __init__(self, binary, data_dir, first_core, cores, settings, ready=None):
@@ -176,20 +197,6 @@ class Broker(Server):
     def memory_budget_bytes(self):
         """The memory the broker says it stays within."""
         return self.told()["memory_budget_bytes"]
-
-    def stop(self):
-        code = super().stop()
-        if code != 0:
-            raise CannotMeasure(f"the broker ended with code {code} after SIGTERM")
-        return code
-
-    def __exit__(self, kind, *_):
-        if kind is None:
-            self.stop()
-        else:
-            # Already failing: end it without hiding the first error.
-            self.process.kill()
-            self.process.wait()
 
 
 class Load:

@@ -13,7 +13,7 @@ use highwater_client::driver::{Client, ConsumerHandle};
 use crate::clock::now_ns;
 use crate::payload::due_of;
 use crate::recorder::SeriesKind;
-use crate::worker::{Common, Tasks, Worker, in_words};
+use crate::worker::{self, Common, Tasks, Worker, in_words};
 
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 /// After the last producer ended, records that arrived nowhere for so long do not arrive.
@@ -51,7 +51,7 @@ async fn connect(worker: &Worker, count: usize, from: OffsetSpec) -> Result<Vec<
     let plan = &worker.plan;
     let mut readers = Vec::new();
     for _ in 0..count {
-        let client = worker.connect().await?;
+        let client = worker::connect(&plan.bootstrap).await?;
         let partitions: Vec<i32> = (0..plan.partitions).collect();
         let settings = ConsumerSettings::default();
         let start = Start::At(from);

@@ -20,7 +20,7 @@ use crate::payload::Values;
 use crate::plan::{Pace, Plan, Spread};
 use crate::recorder::{Recorder, SeriesKind};
 use crate::schedule::Schedule;
-use crate::worker::{Tasks, Worker, in_words};
+use crate::worker::{self, Tasks, Worker, in_words, no_timer};
 
 /// Before a full buffer is tried again.
 const FULL_NS: u64 = 200_000;
@@ -120,7 +120,7 @@ pub async fn connect(worker: &Worker, count: usize) -> Result<Vec<Lane>, String>
     let plan = &worker.plan;
     let mut lanes = Vec::new();
     for index in 0..count {
-        let client = worker.connect().await?;
+        let client = worker::connect(&plan.bootstrap).await?;
         client
             .topic_partitions(&plan.topic)
             .await
@@ -211,7 +211,6 @@ pub async fn run(
         let recorder = tasks.recorders.of(SeriesKind::Produce);
         *lane.waiting.recorder.borrow_mut() = Some(recorder);
     }
-    let timer = |error: std::io::Error| format!("a timer cannot be had: {error}");
     let waiting: Vec<Rc<Waiting>> = lanes.iter().map(|lane| Rc::clone(&lane.waiting)).collect();
     // Producers end with their handles; they stay until everything is answered.
     let handles: Vec<ProducerHandle> = lanes.iter().map(|lane| lane.handle.clone()).collect();
@@ -219,7 +218,7 @@ pub async fn run(
         Pace::Rate { .. } => {
             open_loop(&mut lanes, tasks, schedule)
                 .await
-                .map_err(timer)?;
+                .map_err(no_timer)?;
             drop(lanes);
         }
         Pace::Closed { in_flight } => {
@@ -227,7 +226,7 @@ pub async fn run(
                 .into_iter()
                 .map(|lane| monoio::spawn(closed_loop(lane, in_flight, tasks.times.clone())));
             for one in loops.collect::<Vec<_>>() {
-                one.await.map_err(timer)?;
+                one.await.map_err(no_timer)?;
             }
         }
     }

@@ -130,16 +130,6 @@ impl Worker {
         let _ = self.tell.send(told);
     }
 
-    pub async fn connect(&self) -> Result<Client, String> {
-        let settings = ClientSettings {
-            client_id: "highwater-bench".to_string(),
-            ..Default::default()
-        };
-        Client::connect(&self.plan.bootstrap, settings)
-            .await
-            .map_err(in_words)
-    }
-
     async fn load(&self) -> Result<Told, String> {
         let plan = &self.plan;
         let share = |all| share_of(all, self.thread, plan.threads);
@@ -174,9 +164,8 @@ impl Worker {
         producers::run(plan, lanes, &tasks, &schedule).await?;
         self.common.producing.fetch_sub(1, Ordering::SeqCst);
         reading.ended().await;
-        let timer = |error: std::io::Error| format!("a timer cannot be had: {error}");
-        let (cpu_ns, waited_ns) = cpu.await.map_err(timer)?;
-        pieces.await.map_err(timer)?;
+        let (cpu_ns, waited_ns) = cpu.await.map_err(no_timer)?;
+        pieces.await.map_err(no_timer)?;
         let series = recorders.0.iter().map(|(kind, recorder)| {
             let recorder = recorder.replace(Recorder::new(0..0));
             let (total, examples) = recorder.into_total();
@@ -251,6 +240,20 @@ async fn tell_pieces(
         end_ns = (start_ns + PIECE_NS).min(times.end_ns());
     }
     Ok(())
+}
+
+/// A client with connections of its own.
+pub async fn connect(bootstrap: &str) -> Result<Client, String> {
+    let settings = ClientSettings {
+        client_id: "highwater-bench".to_string(),
+        ..Default::default()
+    };
+    Client::connect(bootstrap, settings).await.map_err(in_words)
+}
+
+/// A timer of the ring that is refused, in words.
+pub fn no_timer(error: std::io::Error) -> String {
+    format!("a timer cannot be had: {error}")
 }
 
 pub fn in_words(error: ClientError) -> String {

@@ -7,7 +7,7 @@ use highwater_bench_report::live::LiveStep;
 use highwater_bench_report::warnings::{self, Seen};
 use highwater_bench_report::{Broker, ClientMachine, Knee, Report, Run, Setting, table};
 use highwater_client::calls::CreateTopic;
-use highwater_client::driver::{Client, ClientSettings, block_on};
+use highwater_client::driver::block_on;
 
 use crate::arguments::{BenchCommand, LoadArguments};
 use crate::clock::wall_ns;
@@ -16,7 +16,7 @@ use crate::measure::{Measured, measure};
 use crate::plan::{Pace, Plan};
 use crate::progress::Shown;
 use crate::topic::{self, Fill};
-use crate::worker::in_words;
+use crate::worker::connect;
 
 /// A rate that is delivered to less than this share does not hold.
 const DELIVERED_SHARE_MIN: f64 = 0.99;
@@ -73,7 +73,7 @@ fn bench(command: &BenchCommand) -> Result<Report, String> {
     let measured = measure_all(command, &plan);
     if flags.topic.is_none() {
         // What was measured is worth more than a topic that is left.
-        if let Err(why) = on_ring(tidy_up(flags, &name)) {
+        if let Err(why) = on_ring(tidy_up(&plan.bootstrap, &name)) {
             eprintln!("highwater: the topic {name} is still there: {why}");
         }
     }
@@ -103,18 +103,9 @@ fn on_ring<T>(future: impl Future<Output = Result<T, String>>) -> Result<T, Stri
     })?
 }
 
-async fn client(flags: &LoadArguments) -> Result<Client, String> {
-    let settings = ClientSettings {
-        client_id: "highwater-bench".to_string(),
-        ..Default::default()
-    };
-    let connected = Client::connect(&flags.connect.bootstrap_server, settings).await;
-    connected.map_err(in_words)
-}
-
 /// Makes and fills the topic; returns how many brokers there are.
 async fn prepare(flags: &LoadArguments, plan: &mut Plan) -> Result<usize, String> {
-    let client = client(flags).await?;
+    let client = connect(&plan.bootstrap).await?;
     let wanted = CreateTopic {
         name: plan.topic.clone(),
         partitions: plan.partitions,
@@ -136,8 +127,8 @@ async fn prepare(flags: &LoadArguments, plan: &mut Plan) -> Result<usize, String
     Ok(client.with_metadata(|metadata| metadata.brokers().count()))
 }
 
-async fn tidy_up(flags: &LoadArguments, name: &str) -> Result<(), String> {
-    topic::remove(&client(flags).await?, name).await
+async fn tidy_up(bootstrap: &str, name: &str) -> Result<(), String> {
+    topic::remove(&connect(bootstrap).await?, name).await
 }
 
 /// The runs, the knee if one was looked for, and what the figures do not show, at its worst.
