@@ -134,17 +134,12 @@ impl Store {
             return self.roll(log, bytes);
         }
         let state = self.log(log);
-        if let Some(loading) = &state.loading {
-            let used = loading.partial_bytes + loading.interim.filled() + bytes;
-            return match used <= loading.window.capacity() {
-                true => Ok(()),
-                false => Err(AppendError::Busy),
-            };
-        }
-        match state.tail.buffers.back() {
-            Some(window) if window.buffer.room() >= bytes => Ok(()),
-            Some(_) => self.refill_window(log, bytes),
-            None => self.reopen_window(log, bytes),
+        match (state.tail.buffers.back(), &state.loading) {
+            (Some(window), _) if window.buffer.room() >= bytes => Ok(()),
+            (Some(_), _) => self.refill_window(log, bytes),
+            (None, Some(loading)) if loading.room() >= bytes => Ok(()),
+            (None, Some(_)) => self.continue_loading_window(log, bytes),
+            (None, None) => self.reopen_window(log, bytes),
         }
     }
 
@@ -217,10 +212,36 @@ impl Store {
                 partial_bytes,
                 file_start,
                 first_offset: end.offset,
+                end,
                 issued: false,
             }));
         }
         self.join_window_clock(log);
+        Ok(())
+    }
+
+    /// A window that is still being loaded is full: another one takes over. Where the last block
+    /// is not all in memory, that is the first window of a new segment.
+    fn continue_loading_window(&mut self, log: LogId, bytes: usize) -> Result<(), AppendError> {
+        let state = self.log(log);
+        let end = state.memory_end();
+        let file_start = block_floor(end.position);
+        let partial = (end.position - file_start) as usize;
+        let loading = state.loading.as_ref().expect("the caller saw it");
+        if loading.interim.filled() < partial {
+            return self.roll(log, bytes);
+        }
+        let grown = state.tail.next_window_bytes();
+        let buffer = self.take_window(grown, BLOCK_BYTES + bytes)?;
+        let state = self.log_mut(log);
+        let loading = state
+            .loading
+            .as_ref()
+            .expect("a log that loads is not quiet");
+        let from = loading.interim.filled() - partial;
+        buffer.append(loading.interim.slice(from, partial));
+        let first = (end.position, end.offset);
+        state.tail.push(buffer, end.segment_base, file_start, first);
         Ok(())
     }
 
@@ -260,9 +281,9 @@ impl Store {
         let (base_offset, epoch) = (state.end, state.epoch);
         let next_offset = base_offset.plus(i64::from(header.last_offset_delta) + 1);
         let interval_bytes = state.config.index_interval_bytes;
-        let target = match (&state.loading, state.tail.buffers.back()) {
-            (Some(loading), _) => &loading.interim,
-            (None, Some(window)) => &window.buffer,
+        let target = match (state.tail.buffers.back(), &state.loading) {
+            (Some(window), _) => &window.buffer,
+            (None, Some(loading)) => &loading.interim,
             (None, None) => unreachable!("room was made"),
         };
         target.append_with(batch.len(), |copy| {
@@ -272,9 +293,13 @@ impl Store {
                 stamp_log_append_time(copy, time);
             }
         });
-        if state.loading.is_none() {
-            let window = state.tail.buffers.back_mut().expect("room was made");
-            window.end_offset = next_offset;
+        match (state.tail.buffers.back_mut(), &mut state.loading) {
+            (Some(window), _) => window.end_offset = next_offset,
+            (None, Some(loading)) => {
+                loading.end.offset = next_offset;
+                loading.end.position += batch.len() as u64;
+            }
+            (None, None) => unreachable!("room was made"),
         }
         let active = state.segments.last_mut().expect("room was made");
         assert!(!active.sealed, "appends go to the active segment");
@@ -296,7 +321,8 @@ impl Store {
         base_offset
     }
 
-    /// The last block of a log that lost its window is back: the appends made meanwhile follow it.
+    /// The last block of a log that lost its window is back: the appends made meanwhile follow it,
+    /// and the windows that followed those.
     pub(crate) fn load_done(
         &mut self,
         log: LogId,
@@ -323,17 +349,21 @@ impl Store {
             partial_bytes,
             file_start,
             first_offset,
-            ..
+            end,
+            issued: _,
         } = *loading;
         window.set_filled(partial_bytes);
         window.append(interim.slice(0, interim.filled()));
         let first = (file_start + partial_bytes as u64, first_offset);
-        let end = state.memory_end();
-        let bytes = window.filled() as u64;
-        assert_eq!(file_start + bytes, end.position, "the window ends the log");
-        state.tail.push(window, end.segment_base, file_start, first);
-        if let Some(back) = state.tail.buffers.back_mut() {
-            back.end_offset = end.offset;
+        let end_position = file_start + window.filled() as u64;
+        assert_eq!(end_position, end.position, "the window holds every append");
+        let is_continued = !state.tail.buffers.is_empty();
+        let (base, end_offset) = (end.segment_base, end.offset);
+        state
+            .tail
+            .push_front(window, base, file_start, first, end_offset);
+        if is_continued {
+            self.cache_order.push_back(log);
         }
         self.pool.give_back(interim);
         self.mark_dirty(log);

@@ -245,8 +245,9 @@ impl Store {
             return;
         }
         let (offset, buffer) = (loading.file_start, Rc::clone(&loading.window));
-        let segment = self.log(log).segments.last();
-        let file = segment.expect("a loading log has a segment").file.file;
+        let base = loading.end.segment_base;
+        let segment = self.log_mut(log).segment_at_base(base);
+        let file = segment.expect("its segment exists").file.file;
         let token = self.log_token(token_kind::LOAD, log);
         disk.push(DiskRequest {
             token,

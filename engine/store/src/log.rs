@@ -101,7 +101,9 @@ pub(crate) struct InFlight {
     pub group: Option<u8>,
 }
 
-/// An append window whose first, partly filled block is being read back from disk.
+/// An append window whose first, partly filled block is being read back from disk. When it is full
+/// before the block is there, the windows of the tail follow it; nothing of the log is written until
+/// it is among them.
 #[derive(Debug)]
 pub(crate) struct Loading {
     /// Receives the block, and becomes the append window.
@@ -112,8 +114,17 @@ pub(crate) struct Loading {
     pub partial_bytes: usize,
     pub file_start: u64,
     pub first_offset: Offset,
+    /// Where the last batch in `interim` ends.
+    pub end: DurableEnd,
     /// Whether the `Read` was issued.
     pub issued: bool,
+}
+
+impl Loading {
+    /// Bytes that can still be appended.
+    pub fn room(&self) -> usize {
+        self.window.capacity() - self.partial_bytes - self.interim.filled()
+    }
 }
 
 /// One partition.

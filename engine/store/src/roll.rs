@@ -75,9 +75,6 @@ impl Store {
 
     /// Seals the active segment, if there is one, and begins the next with room for `bytes`.
     pub(crate) fn roll(&mut self, log: LogId, bytes: usize) -> Result<(), AppendError> {
-        if self.log(log).loading.is_some() {
-            return Err(AppendError::Busy);
-        }
         let needed = BLOCK_BYTES + bytes;
         let grown = self.log(log).tail.next_window_bytes();
         let buffer = self.take_window(grown, needed)?;

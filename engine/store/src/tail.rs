@@ -103,6 +103,32 @@ impl Tail {
         self.count_written();
     }
 
+    /// Puts the buffer that `push` would have made the append window before all others: its first
+    /// block came from the file, and appends did not wait for that.
+    pub fn push_front(
+        &mut self,
+        buffer: Rc<AlignedBuffer>,
+        segment_base: Offset,
+        file_start: u64,
+        first: (u64, Offset),
+        end_offset: Offset,
+    ) {
+        assert_eq!(self.written_buffers, 0, "nothing overtakes it to the disk");
+        self.window_bytes = self.window_bytes.max(buffer.capacity());
+        self.buffers.push_front(TailBuffer {
+            written: (first.0 - file_start) as usize,
+            buffer,
+            serial: self.next_serial,
+            segment_base,
+            file_start,
+            first_position: first.0,
+            first_offset: first.1,
+            end_offset,
+            lent: false,
+        });
+        self.next_serial += 1;
+    }
+
     /// The buffer to write next: the first with bytes the file lacks.
     pub fn first_unwritten(&self) -> Option<&TailBuffer> {
         self.buffers
