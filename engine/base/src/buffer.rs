@@ -15,12 +15,20 @@ use std::ptr::NonNull;
 use std::rc::Rc;
 use std::sync::Arc;
 
+use memmap2::MmapMut;
+
 use crate::limits::BLOCK_BYTES;
+
+/// Buffers of this size and more are mapped, not allocated: the kernel gives each page, zeroed, when
+/// it is first touched, while an allocator would touch all of it at once (4 MiB: some milliseconds).
+const MAPPED_BYTES_MIN: usize = 128 * 1024;
 
 /// Fixed-capacity memory aligned to [`BLOCK_BYTES`], filled from the front.
 ///
 /// Always fully initialised: fresh memory is zeroed, so no read of it is ever undefined.
 pub struct AlignedBuffer {
+    /// What a large buffer's memory belongs to; a small one's is allocated.
+    mapping: Option<MmapMut>,
     memory: NonNull<u8>,
     capacity: usize,
     filled: Cell<usize>,
@@ -31,21 +39,24 @@ impl AlignedBuffer {
     #[must_use]
     pub fn with_capacity(capacity: usize) -> AlignedBuffer {
         let capacity = capacity.max(1).next_multiple_of(BLOCK_BYTES);
-        let layout = Self::layout(capacity);
-        // SAFETY: the layout has a non-zero size. Covered by `append_and_slice`.
-        let memory = unsafe { alloc_zeroed(layout) };
+        let mut mapping = match capacity {
+            MAPPED_BYTES_MIN.. => MmapMut::map_anon(capacity).ok(),
+            _ => None,
+        };
+        let memory = match &mut mapping {
+            Some(mapping) => mapping.as_mut_ptr(),
+            // SAFETY: the layout has a non-zero size. Covered by `append_and_slice`.
+            None => unsafe { alloc_zeroed(layout(capacity)) },
+        };
         let Some(memory) = NonNull::new(memory) else {
-            handle_alloc_error(layout)
+            handle_alloc_error(layout(capacity))
         };
         AlignedBuffer {
+            mapping,
             memory,
             capacity,
             filled: Cell::new(0),
         }
-    }
-
-    fn layout(capacity: usize) -> Layout {
-        Layout::from_size_align(capacity, BLOCK_BYTES).expect("capacity fits the address space")
     }
 
     /// Bytes it can hold; a multiple of [`BLOCK_BYTES`].
@@ -140,9 +151,15 @@ impl AlignedBuffer {
 
 impl Drop for AlignedBuffer {
     fn drop(&mut self) {
-        // SAFETY: allocated in `with_capacity` with this very layout, freed once.
-        unsafe { dealloc(self.memory.as_ptr(), Self::layout(self.capacity)) };
+        if self.mapping.is_none() {
+            // SAFETY: allocated in `with_capacity` with this very layout, freed once.
+            unsafe { dealloc(self.memory.as_ptr(), layout(self.capacity)) };
+        }
     }
+}
+
+fn layout(capacity: usize) -> Layout {
+    Layout::from_size_align(capacity, BLOCK_BYTES).expect("capacity fits the address space")
 }
 
 impl fmt::Debug for AlignedBuffer {
