@@ -84,22 +84,8 @@ impl Tail {
         first: (u64, Offset),
     ) {
         self.window_bytes = buffer.capacity();
-        let written = match file_start {
-            0 => 0,
-            _ => (first.0 - file_start) as usize,
-        };
-        self.buffers.push_back(TailBuffer {
-            buffer,
-            serial: self.next_serial,
-            segment_base,
-            file_start,
-            first_position: first.0,
-            first_offset: first.1,
-            end_offset: first.1,
-            written,
-            lent: false,
-        });
-        self.next_serial += 1;
+        let tail = self.placed(buffer, segment_base, file_start, first);
+        self.buffers.push_back(tail);
         self.count_written();
     }
 
@@ -115,18 +101,35 @@ impl Tail {
     ) {
         assert_eq!(self.written_buffers, 0, "nothing overtakes it to the disk");
         self.window_bytes = self.window_bytes.max(buffer.capacity());
-        self.buffers.push_front(TailBuffer {
-            written: (first.0 - file_start) as usize,
+        let tail = self.placed(buffer, segment_base, file_start, first);
+        self.buffers.push_front(TailBuffer { end_offset, ..tail });
+    }
+
+    /// A buffer at its place in the log, before its first batch.
+    fn placed(
+        &mut self,
+        buffer: Rc<AlignedBuffer>,
+        segment_base: Offset,
+        file_start: u64,
+        first: (u64, Offset),
+    ) -> TailBuffer {
+        let written = match file_start {
+            0 => 0,
+            _ => (first.0 - file_start) as usize,
+        };
+        let serial = self.next_serial;
+        self.next_serial += 1;
+        TailBuffer {
             buffer,
-            serial: self.next_serial,
+            serial,
             segment_base,
             file_start,
             first_position: first.0,
             first_offset: first.1,
-            end_offset,
+            end_offset: first.1,
+            written,
             lent: false,
-        });
-        self.next_serial += 1;
+        }
     }
 
     /// The buffer to write next: the first with bytes the file lacks.
