@@ -1,8 +1,12 @@
 """Whether some clients are felt by others: durable produce alone, and beside a storm.
 
 The storm is 10,000 connections that said hello and fell silent, and 100 consumers that read a log
-nothing of which is in memory. Both windows are of one run, one broker, one load: an open loop at a
+nothing of which is in memory. All windows are of one run, one broker, one load: an open loop at a
 fixed rate, each request's time counted from when it was due.
+
+Quiet is a machine with as many open descriptors as in the storm, held by processes that do nothing:
+who reads the descriptors of all processes takes longer the more there are, whoever has them. The same
+without them is measured as well, and shown as the bare machine.
 """
 
 import contextlib
@@ -13,6 +17,7 @@ import time
 from .bench import Line, at_most, median
 from .machine import drop_page_cache, process_ticks, say, yield_to_others
 from .processes import ended_ticks
+from .still_descriptors import StillDescriptors
 
 P99_9_RATIO_MAX = 1.5
 MEMORY_RATIO_MAX = 1.05
@@ -55,7 +60,7 @@ class ColdKeeper:
 
 
 def measure_isolation(bench, options):
-    """Round by round: quiet, then with idle connections and cold consumers."""
+    """Round by round: bare, quiet, then with idle connections and cold consumers."""
     bench.serve_where_the_disk_interrupts()
     say(f"writing {bench.fill_bytes >> 20} MiB that are read cold")
     with bench.start_broker() as broker:
@@ -72,12 +77,14 @@ def measure_isolation(bench, options):
 
 
 def one_round(bench, broker, options):
-    """The figures of one broker, quiet and beside the storm."""
+    """The figures of one broker: the bare machine, quiet, and beside the storm."""
     drop_page_cache(bench.data_dir)
     bench.noise.settle()
     found = {"budget_bytes": broker.memory_budget_bytes()}
-    quiet = timed(bench, broker, options, [])
-    found["quiet"] = quiet
+    found["bare"] = timed(bench, broker, options, [])
+    with StillDescriptors(bench.cores.client, options.connections):
+        time.sleep(SETTLE_S)
+        found["quiet"] = timed(bench, broker, options, [])
     time.sleep(SETTLE_S)
     before = broker.resident_bytes()
     with bench.hold_connections(broker, options.connections) as idle:
@@ -121,17 +128,17 @@ def lines_of(rounds, options):
     """The table: each quantile quiet and in the storm, memory, and what the storm was like."""
     lines = []
     for name in QUANTILES:
-        quiet = [found["quiet"][name] for found in rounds]
-        storm = [found["storm"][name] for found in rounds]
-        label = name.removesuffix("_us").replace("_", ".")
-        line = Line("", f"durable produce, {label}", "us", quiet, storm)
-        # Of each round by itself: what slows the machine down slows both windows of a round.
-        line.value = median([after / before for before, after in zip(quiet, storm)])
+        line = beside(rounds, "quiet", name)
+        lines.append(line)
         if name == "p99_9_us":
             line.key = "isolation_p99_9_ratio"
             line.what += f", {options.rate:g}/s"
             at_most(line, line.value, P99_9_RATIO_MAX)
-        lines.append(line)
+            bare = beside(rounds, "bare", name)
+            bare.key = "isolation_p99_9_bare_ratio"
+            bare.note = "quiet column: no descriptors open besides the broker's and the load's"
+            bare.what += ", bare machine"
+            lines.append(bare)
     resident = [found["resident_bytes"] / 2**20 for found in rounds]
     budgets = [found["budget_bytes"] / 2**20 for found in rounds]
     memory = Line("isolation_memory_ratio", "resident memory in the storm", "MiB", budgets, resident)
@@ -144,3 +151,14 @@ def lines_of(rounds, options):
                 [found["cold_gb_per_s"] for found in rounds])
     opened = Line("", "opening the connections", "s", [], [found["open_s"] for found in rounds])
     return [*lines, idle, cold, opened]
+
+
+def beside(rounds, window, name):
+    """A quantile of the storm beside that of another window of the same rounds."""
+    before = [found[window][name] for found in rounds]
+    storm = [found["storm"][name] for found in rounds]
+    label = name.removesuffix("_us").replace("_", ".")
+    line = Line("", f"durable produce, {label}", "us", before, storm)
+    # Of each round by itself: what slows the machine down slows all windows of a round.
+    line.value = median([after / alone for alone, after in zip(before, storm)])
+    return line

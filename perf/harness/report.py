@@ -14,7 +14,8 @@ KEYS = [
     "idle_partition_bytes",
     "forwarded_p50_ratio",
 ]
-ISOLATION_KEYS = ["isolation_p99_9_ratio", "isolation_memory_ratio", "idle_connection_bytes"]
+ISOLATION_KEYS = ["isolation_p99_9_ratio", "isolation_p99_9_bare_ratio", "isolation_memory_ratio",
+                  "idle_connection_bytes"]
 HEAD = ["measured", "unit", "floor median (min..max)", "broker median (min..max)", "value",
         "target", "met"]
 
