@@ -7,8 +7,6 @@ import argparse
 import contextlib
 import json
 import signal
-import socket
-import subprocess
 import sys
 import tempfile
 import time
@@ -16,7 +14,9 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import broker
+import either_broker
 import install
+import own_lag
 import steps_configs
 import steps_console
 import steps_data
@@ -27,7 +27,6 @@ from compare import compare, listing
 from side import Side
 from step import File, Mark, Start, Step
 
-APACHE_KAFKA = install.HERE / "apache-kafka"
 SUITES = (
     *steps_topics.SUITES,
     *steps_console.SUITES,
@@ -110,32 +109,25 @@ class Report:
         return 1 if counts["differs"] or counts["broken"] or not counts["same"] else 0
 
 
-def free_pair():
-    """A free port whose successor, the controller's, is free too."""
-    while True:
-        port = broker.free_port()
-        with socket.socket() as probe, contextlib.suppress(OSError, OverflowError):
-            probe.bind(("127.0.0.1", port + 1))
-            return port
-
-
 @contextlib.contextmanager
 def apache_kafka(chosen):
     """Yields its address; starts it, unless one was named, and stops it."""
     if chosen.kafka:
         yield chosen.kafka
         return
-    if subprocess.run([APACHE_KAFKA, "status"]).returncode == 0:
-        sys.exit(f"one runs already: stop it ({APACHE_KAFKA} stop), or name it with --kafka")
-    port = free_pair()
-    try:
-        subprocess.run([APACHE_KAFKA, "start", str(port)], check=True, stdout=sys.stderr)
-        yield f"127.0.0.1:{port}"
-    finally:
-        subprocess.run([APACHE_KAFKA, "stop"], check=True, stdout=sys.stderr)
+    with either_broker.kafka() as address:
+        yield address
 
 
-def run_suite(suite, sides, report, show):
+def judge_own_lag(suite, step, result, highwater, report):
+    """Where a tool printed a group's lag, our own command has to print the same."""
+    diff = own_lag.differences(highwater.binary, highwater.bootstrap, result.out)
+    if diff is not None:
+        report.step(suite.name, f"{step.name}, our own command",
+                    "differs" if diff else "same", None, diff)
+
+
+def run_suite(suite, sides, highwater, report, show):
     with ThreadPoolExecutor(len(sides)) as pool:
         for step in suite.steps:
             results = list(pool.map(lambda side, step=step: side.do(step), sides))
@@ -159,6 +151,7 @@ def run_suite(suite, sides, report, show):
             if show and status == "same":
                 for line in listing(results[0], sides[0], step):
                     report.say(f"    {line}")
+            judge_own_lag(suite, step, results[1], highwater, report)
 
 
 def run(chosen, kafka, directory, report):
@@ -171,7 +164,7 @@ def run(chosen, kafka, directory, report):
         ):
             for suite in SUITES:
                 if suite.name in chosen.only:
-                    run_suite(suite, (first, second), report, chosen.show)
+                    run_suite(suite, (first, second), highwater, report, chosen.show)
         highwater.stop()
 
 
