@@ -40,7 +40,8 @@ Measures how much of a storm a producer feels.
 
 Durable produce of single records, an open loop at a fixed rate, is timed alone, alone with as many
 descriptors open on the machine as the storm opens, and beside 10,000 idle connections and 100
-consumers that read a log from the disk; the broker runs on core 0, everything else on core 1. The broker's resident memory in the storm is held against its budget.
+consumers that read a log from the disk; the broker runs on core 0, everything else on core 1. The
+broker's resident memory in the storm is held against its budget.
 Missed targets do not change the exit code; it is 1 only when something could not be measured.
 
 examples:

@@ -5,8 +5,8 @@ nothing of which is in memory. All windows are of one run, one broker, one load:
 fixed rate, each request's time counted from when it was due.
 
 Quiet is a machine with as many open descriptors as in the storm, held by processes that do nothing:
-who reads the descriptors of all processes takes longer the more there are, whoever has them. The same
-without them is measured as well, and shown as the bare machine.
+what watches over a machine may take longer the more there are, whoever has them. The same without
+them is measured as well, and shown as the bare machine.
 """
 
 import contextlib
