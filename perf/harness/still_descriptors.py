@@ -1,7 +1,8 @@
 """Descriptors that are open and do nothing, in processes that do nothing.
 
-What watches over a machine, by `/proc/PID/fd` for one, may take longer the more there are. What a broker with many connections suffers from that is not the broker's:
-a machine without the connections is compared with it fairly only when it has as many descriptors.
+What watches over a machine, by `/proc/PID/fd` for one, may take longer the more there are. What a
+broker with many connections suffers from that is not the broker's: a machine without the connections
+is compared with it fairly only when it has as many descriptors.
 """
 
 import os
