@@ -1,12 +1,17 @@
 """What every measurement shares: binaries, directories, durations, and lines of the table."""
 
+import contextlib
 import os
 import shutil
 import statistics
+import sys
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from .machine import interrupt_core, say
 from .processes import Broker, Cores, FloorServer, Holder, Load, ended_ticks, run_tool
+
+STILL_DESCRIPTORS = Path(__file__).with_name("still_descriptors.py")
 
 
 @dataclass
@@ -104,8 +109,16 @@ class Bench:
         return Load(self.floor, self.cores.client, subcommand, *where, *arguments, yields=yields)
 
     def hold_connections(self, server, connections):
-        """Idle connections to a server."""
-        return Holder(self.floor, self.cores.client, server.address, connections)
+        """Idle connections to a server; `figures` says how they were opened."""
+        command = [self.floor, "idle-connections", "--connect", server.address]
+        return Holder([*command, "--core", self.cores.client, "--connections", connections])
+
+    @contextlib.contextmanager
+    def hold_descriptors(self, count):
+        """As many descriptors in each of two processes, like the ends of connections."""
+        command = [sys.executable, STILL_DESCRIPTORS, self.cores.client, count]
+        with Holder(command), Holder(command):
+            yield
 
     def warm_up_s(self):
         """How long a load runs before it is measured."""

@@ -17,7 +17,6 @@ import time
 from .bench import Line, at_most, median
 from .machine import drop_page_cache, process_ticks, say, yield_to_others
 from .processes import ended_ticks
-from .still_descriptors import StillDescriptors
 
 P99_9_RATIO_MAX = 1.5
 MEMORY_RATIO_MAX = 1.05
@@ -82,7 +81,7 @@ def one_round(bench, broker, options):
     bench.noise.settle()
     found = {"budget_bytes": broker.memory_budget_bytes()}
     found["bare"] = timed(bench, broker, options, [])
-    with StillDescriptors(bench.cores.client, options.connections):
+    with bench.hold_descriptors(options.connections):
         time.sleep(SETTLE_S)
         found["quiet"] = timed(bench, broker, options, [])
     time.sleep(SETTLE_S)

@@ -224,11 +224,12 @@ class Load:
 
 
 class Holder:
-    """Idle connections, open until the end of the `with`; `figures` says how they were opened."""
+    """A command that holds something open until the end of the `with`, which is that of its input.
 
-    def __init__(self, floor, core, address, connections):
-        command = [floor, "idle-connections", "--connect", address, "--core", core]
-        command += ["--connections", connections]
+    Its first line, one JSON object, says that all is open; `figures` has it.
+    """
+
+    def __init__(self, command):
         self.command = [str(part) for part in command]
         self.process = subprocess.Popen(
             self.command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,

@@ -1,12 +1,14 @@
 """What the isolation measurement makes of its rounds, and that its descriptors are there."""
 
 import os
+import sys
 import unittest
 from argparse import Namespace
 
 from . import report
+from .bench import STILL_DESCRIPTORS
 from .isolation import QUANTILES, lines_of
-from .still_descriptors import StillDescriptors
+from .processes import Holder
 
 
 def a_round(bare_us, quiet_us, storm_us):
@@ -33,10 +35,11 @@ class Isolation(unittest.TestCase):
         self.assertFalse(self.lines(a_round(2, 4, 7))["isolation_p99_9_ratio"].met)
 
     def test_still_descriptors_are_open_until_the_end(self):
-        with StillDescriptors(min(os.sched_getaffinity(0)), 40) as still:
-            for process in still.processes:
-                self.assertGreater(len(os.listdir(f"/proc/{process.pid}/fd")), 40)
-        self.assertEqual([process.returncode for process in still.processes], [0, 0])
+        core = min(os.sched_getaffinity(0))
+        with Holder([sys.executable, STILL_DESCRIPTORS, core, 40]) as still:
+            self.assertEqual(still.figures, {"descriptors": 40})
+            self.assertGreater(len(os.listdir(f"/proc/{still.process.pid}/fd")), 40)
+        self.assertEqual(still.process.returncode, 0)
 
 
 if __name__ == "__main__":

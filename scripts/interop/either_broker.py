@@ -35,16 +35,17 @@ def highwater(binary):
 
 
 @contextlib.contextmanager
-def kafka():
+def kafka(or_else=""):
+    """`or_else` follows the remedy when one runs already."""
     script, port = HERE / "apache-kafka", free_pair()
     if subprocess.run([script, "status"], check=False).returncode == 0:
-        sys.exit(f"Apache Kafka runs already; `{script} stop` ends it")
+        sys.exit(f"Apache Kafka runs already: `{script} stop` ends it{or_else}")
     try:
         # Standard output may be a document of its own.
         subprocess.run([script, "start", str(port)], check=True, stdout=sys.stderr)
         yield f"127.0.0.1:{port}"
     finally:
-        subprocess.run([script, "stop"], check=False, stdout=sys.stderr)
+        subprocess.run([script, "stop"], check=True, stdout=sys.stderr)
 
 
 def free_pair():

@@ -29,7 +29,7 @@ def described_by_kafka(printed):
         elif heads and len(words) == len(heads):
             cells = dict(zip(heads, words))
             rows.append(tuple(cells[column] for column in COLUMNS))
-    return sorted(rows)
+    return rows
 
 
 def described_by_highwater(binary, bootstrap, group):
@@ -41,7 +41,7 @@ def described_by_highwater(binary, bootstrap, group):
     if done.returncode != 0:
         return [("exit code", str(done.returncode), done.stderr.strip())]
     cells = [[row[key] for key in COLUMNS.values()] for row in json.loads(done.stdout)]
-    return sorted(tuple("-" if cell is None else str(cell) for cell in row) for row in cells)
+    return [tuple("-" if cell is None else str(cell) for cell in row) for row in cells]
 
 
 def differences(binary, bootstrap, printed):
