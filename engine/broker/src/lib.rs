@@ -36,3 +36,28 @@ mod test_shard;
 #[cfg(test)]
 mod testing;
 pub mod timestamp_lookup;
+
+/// Rules that were taken out of this build for a test of the tests: none in a build for use.
+const MUTANTS: &str = env!("HIGHWATER_MUTANTS");
+/// The version this build calls itself, mutants included.
+pub const VERSION: &str = match MUTANTS.is_empty() {
+    true => env!("CARGO_PKG_VERSION"),
+    false => concat!(
+        env!("CARGO_PKG_VERSION"),
+        " MUTANT ",
+        env!("HIGHWATER_MUTANTS")
+    ),
+};
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn a_build_has_only_the_mutants_it_was_asked_for() {
+        let asked = std::env::var("HIGHWATER_MUTANT").unwrap_or_default();
+        assert_eq!(super::MUTANTS, asked.replace(',', " "));
+        assert_eq!(
+            super::VERSION == env!("CARGO_PKG_VERSION"),
+            asked.is_empty()
+        );
+    }
+}

@@ -19,7 +19,7 @@ static ALLOCATOR: highwater_reactor::CountingAllocator = highwater_reactor::Coun
 #[derive(Debug, Parser)]
 #[command(
     name = "highwater",
-    version,
+    version = highwater_broker::VERSION,
     propagate_version = true,
     arg_required_else_help = true,
     after_help = highwater_cli::HELP_EXAMPLES

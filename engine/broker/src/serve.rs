@@ -89,7 +89,7 @@ fn start_endpoint(identity: &NodeIdentity) -> Result<Option<Endpoint>, BootError
     let facts = NodeFacts {
         node_id: config.node_id,
         cluster_id: identity.cluster_id.to_string(),
-        version: env!("CARGO_PKG_VERSION").to_owned(),
+        version: crate::VERSION.to_owned(),
         started_ms: highwater_reactor::now().wall_ms,
         advertised: format!("{host}:{port}"),
         config: serde_json::to_value(&**config).map_err(|error| say(&error))?,

@@ -303,10 +303,11 @@ impl Store {
         }
         let active = state.segments.last_mut().expect("room was made");
         assert!(!active.sealed, "appends go to the active segment");
+        let reach = batch.len() as u64 * u64::from(cfg!(mutant = "S07"));
         active.index.note(
             IndexEntry {
                 relative_offset: (base_offset.0 - active.base_offset.0) as u32,
-                position: active.end_position as u32,
+                position: (active.end_position + reach) as u32,
                 max_timestamp_before: active.max_timestamp,
             },
             interval_bytes,
@@ -353,6 +354,10 @@ impl Store {
             issued: _,
         } = *loading;
         window.set_filled(partial_bytes);
+        if cfg!(mutant = "S31") {
+            window.set_filled(0);
+            window.append_with(partial_bytes, |bytes| bytes.fill(0));
+        }
         window.append(interim.slice(0, interim.filled()));
         let first = (file_start + partial_bytes as u64, first_offset);
         let end_position = file_start + window.filled() as u64;

@@ -112,8 +112,8 @@ impl<'a> BatchScan<'a> {
             return Ok(Err(BatchFault::Beyond { header, have }));
         };
         match header.verify_crc(bytes) {
-            Ok(()) => Ok(Ok((header, bytes))),
-            Err(error) => Ok(Err(BatchFault::Crc { header, error })),
+            Err(error) if !cfg!(mutant = "S12") => Ok(Err(BatchFault::Crc { header, error })),
+            Ok(()) | Err(_) => Ok(Ok((header, bytes))),
         }
     }
 

@@ -17,7 +17,7 @@ use std::rc::Rc;
 use highwater_base::Now;
 use highwater_base::disk::{DiskError, DiskOperation, DiskRequest, DiskToken};
 
-use crate::log::{DurableEnd, InFlight, LogId};
+use crate::log::{DurableEnd, InFlight, Log, LogId};
 use crate::segment::{FileState, block_ceil, block_floor};
 use crate::store::{Barrier, Store, StoreEvent, token, token_kind};
 use crate::{LedgerFlush, Mark};
@@ -213,7 +213,7 @@ impl Store {
 
     fn readiness(&self, log: LogId) -> Readiness {
         let state = self.log(log);
-        if state.in_flight.is_some() || state.loading.is_some() {
+        if (state.in_flight.is_some() && !cfg!(mutant = "S22")) || state.loading.is_some() {
             return Readiness::Waits;
         }
         let Some(buffer) = state.tail.first_unwritten() else {
@@ -230,6 +230,7 @@ impl Store {
                 let to = block_ceil(buffer.end_position());
                 match &file.zeroing {
                     // Zeros that arrive after the data would destroy it.
+                    Some(_) if cfg!(mutant = "S13") => Readiness::Writes,
                     Some(zeroing) if from < zeroing.end && zeroing.start < to => Readiness::Waits,
                     _ => Readiness::Writes,
                 }
@@ -329,6 +330,7 @@ impl Store {
         assert!(to <= file.size_bytes, "a write stays inside its segment");
         let inside_written_blocks =
             to <= written_end || (file.zeroed.start <= written_end && to <= file.zeroed.end);
+        let inside_written_blocks = inside_written_blocks || cfg!(mutant = "S18");
         let durable = match barrier {
             Barrier::DeviceFlush => individually || !inside_written_blocks,
             Barrier::PerWrite => true,
@@ -345,7 +347,7 @@ impl Store {
             written_to,
             bytes: len,
             end,
-            durable: durable || barrier == Barrier::WriteThrough,
+            durable: durable || barrier == Barrier::WriteThrough || cfg!(mutant = "S01"),
             group: Some(group as u8),
         });
         state.operations += 1;
@@ -381,6 +383,7 @@ impl Store {
         };
         let is_create = in_flight.group.is_none();
         let failed = match result {
+            Ok(_) if cfg!(mutant = "S32") => None,
             Ok(bytes) if is_create || bytes == in_flight.bytes => None,
             // The kernel wrote less than asked: what is on disk is unknown.
             Ok(_) => Some(DiskError::Io(5)),
@@ -388,6 +391,7 @@ impl Store {
                 let base = in_flight.end.segment_base;
                 return self.discard_from(now, log, base, events);
             }
+            Err(DiskError::Io(_)) if cfg!(mutant = "S23") => None,
             Err(error) => Some(error),
         };
         if let Some(error) = failed {
@@ -406,6 +410,10 @@ impl Store {
         match (in_flight.durable, in_flight.group) {
             (true, _) => self.advance(now, log, in_flight.end, disk, events),
             (false, Some(group)) => {
+                if cfg!(mutant = "S04") {
+                    let early = self.log(log).progress_mark(in_flight.end);
+                    self.ledger.record(early);
+                }
                 let group = &mut self.group_commit.groups[usize::from(group)];
                 group.waiting.push((log, in_flight.end));
             }
@@ -438,7 +446,7 @@ impl Store {
         if group.waiting.is_empty() {
             self.group_commit.end_group(index, now);
         } else if !self.failed {
-            let flush = self.ledger.flush(true, disk);
+            let flush = self.ledger.flush(!cfg!(mutant = "S03"), disk);
             group.state = GroupState::Flushing(flush);
             self.group_commit.bytes_since_ledger = 0;
             self.group_commit.ledger_due_at_ns = None;
@@ -460,14 +468,14 @@ impl Store {
         if plain.is_some_and(|plain| plain.0 <= flush.0) {
             self.group_commit.plain_flush = None;
             let due_at_ns = now.plus_ms(self.config.ledger_lag_ms);
-            self.group_commit.confirm_due_at_ns = Some(due_at_ns);
+            self.group_commit.confirm_due_at_ns = (!cfg!(mutant = "S16")).then_some(due_at_ns);
         }
         for group in 0..self.group_commit.groups.len() {
             let entry = &mut self.group_commit.groups[group];
             let GroupState::Flushing(awaited) = &entry.state else {
                 continue;
             };
-            if awaited.0 > flush.0 {
+            if awaited.0 > flush.0 + u64::from(cfg!(mutant = "S02")) {
                 continue;
             }
             let mut waiting = std::mem::take(&mut entry.waiting);
@@ -499,12 +507,7 @@ impl Store {
         }
         assert!(end.offset <= state.end, "durable beyond the end of the log");
         state.durable = end;
-        let mark = Mark::Progress {
-            key: state.key,
-            epoch: state.epoch_at(end.segment_base),
-            persisted_end: end.offset,
-            high_watermark: end.offset,
-        };
+        let mark = state.progress_mark(end);
         self.ledger.record(mark);
         let lag_ms = self.config.ledger_lag_ms;
         let due = &mut self.group_commit.ledger_due_at_ns;
@@ -544,6 +547,17 @@ impl Store {
             if self.config.barrier == Barrier::DeviceFlush {
                 self.group_commit.plain_flush = Some(flush);
             }
+        }
+    }
+}
+
+impl Log {
+    fn progress_mark(&self, end: DurableEnd) -> Mark {
+        Mark::Progress {
+            key: self.key,
+            epoch: self.epoch_at(end.segment_base),
+            persisted_end: end.offset,
+            high_watermark: end.offset,
         }
     }
 }

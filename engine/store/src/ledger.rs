@@ -651,7 +651,7 @@ impl MarksLedger {
                 start: 0,
                 len,
                 // Flushes behind a snapshot are worth nothing without it.
-                durable: (durable || switches) && copy == 0,
+                durable: (durable || (switches && !cfg!(mutant = "S19"))) && copy == 0,
             };
             disk.push(DiskRequest {
                 token: token_of(flush),
@@ -661,7 +661,7 @@ impl MarksLedger {
         self.buffers.push(buffer);
         self.flights.push_back(Flight {
             flush,
-            writes_left: COPIES,
+            writes_left: COPIES - usize::from(cfg!(mutant = "S26")),
             len,
         });
         flush
@@ -770,7 +770,7 @@ impl MarksLedger {
             .flights
             .iter_mut()
             .find(|flight| flight.flush == flush)?;
-        if completion.result != Ok(flight.len) {
+        if completion.result != Ok(flight.len) && !cfg!(mutant = "S32") {
             // The kernel wrote less than asked: what is on disk is unknown.
             self.failed = true;
             return Some(Err(DiskError::Io(5)));

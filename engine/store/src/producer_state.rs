@@ -111,7 +111,8 @@ impl Producer {
             };
         }
         let last_sequence = sequence_plus(found, header.last_offset_delta);
-        let recent = self.window().iter().rev().take(PRODUCER_BATCHES_MAX);
+        let window_batches = PRODUCER_BATCHES_MAX - usize::from(cfg!(mutant = "S06"));
+        let recent = self.window().iter().rev().take(window_batches);
         for batch in recent.filter(|batch| batch.epoch == header.producer_epoch) {
             if batch.first_sequence == found && batch.last_sequence == last_sequence {
                 return ProducerVerdict::Duplicate {

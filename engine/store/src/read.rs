@@ -207,14 +207,18 @@ impl Log {
     /// Where a read that starts at `offset` must stop: the next hole or the durable end.
     fn readable_end(&self, offset: Offset) -> Offset {
         let hole = self.holes.iter().find(|hole| hole.from >= offset.0);
-        let durable = self.durable.offset;
+        let durable = if cfg!(mutant = "S08") {
+            self.end
+        } else {
+            self.durable.offset
+        };
         hole.map_or(durable, |hole| durable.min(Offset(hole.from)))
     }
 
     /// The end of what may be read of a segment: durable, and in front of the next hole.
     pub(crate) fn segment_bound(&self, segment: &Segment, offset: Offset) -> Boundary {
         let durable = self.durable;
-        let bound = if segment.base_offset == durable.segment_base {
+        let bound = if segment.base_offset == durable.segment_base && !cfg!(mutant = "S08") {
             (durable.position, durable.offset)
         } else {
             (segment.end_position, segment.next_offset)

@@ -126,7 +126,8 @@ impl Store {
             .get_or_insert_with(|| Box::new(CheckpointImage::read(boot)));
         let image = checkpoint.take(log.key).filter(|image| {
             let same_end = |at: Position| at.epoch.0 == image.epoch && at.end.0 == image.end;
-            clean.is_some_and(same_end) && image.log_start >= known.log_start.0
+            (clean.is_some_and(same_end) || cfg!(mutant = "S20"))
+                && image.log_start >= known.log_start.0
         });
         let directory = log.directory();
         let mut walk = Walk {
@@ -196,7 +197,7 @@ impl Store {
             let to = log.end;
             self.ledger.record(Mark::Truncated { key, epoch, to });
         }
-        if log.end != known.persisted_end && log.holes.is_empty() {
+        if log.end != known.persisted_end && (log.holes.is_empty() || cfg!(mutant = "S30")) {
             self.ledger.record(Mark::Progress {
                 key,
                 epoch,

@@ -149,6 +149,10 @@ impl Store {
         if !is_recorded {
             self.log_starts.recorded.push(log);
         }
+        if cfg!(mutant = "S10") {
+            self.log_mut(log).log_start = offset;
+            self.remove_below_start(log);
+        }
     }
 
     /// One durable flush for all log starts recorded since the last one.
@@ -156,7 +160,7 @@ impl Store {
         if self.log_starts.recorded.is_empty() {
             return;
         }
-        let flush = self.ledger.flush(true, disk);
+        let flush = self.ledger.flush(!cfg!(mutant = "S09"), disk);
         let mut recorded = std::mem::take(&mut self.log_starts.recorded);
         for log in recorded.drain(..) {
             let Some(state) = self.live_log(log) else {

@@ -290,7 +290,9 @@ impl Store {
         );
         state.end = from;
         state.disk_full = true;
-        if let Some(producers) = &mut state.producers {
+        if let Some(producers) = &mut state.producers
+            && !cfg!(mutant = "S21")
+        {
             producers.roll_back(from);
         }
         for epoch in &mut state.epochs {
@@ -369,7 +371,7 @@ impl Store {
         let Some(number) = segment.file.prepared_number else {
             return;
         };
-        if state.durable.offset <= segment.base_offset {
+        if state.durable.offset <= segment.base_offset && !cfg!(mutant = "S27") {
             return;
         }
         let directory = state.directory();

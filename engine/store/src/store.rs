@@ -393,7 +393,12 @@ impl Store {
     /// First offset that is not durable: what consumers may read ends here.
     #[must_use]
     pub fn high_watermark(&self, log: LogId) -> Offset {
-        self.log(log).durable.offset
+        let state = self.log(log);
+        if cfg!(mutant = "S08") {
+            state.end
+        } else {
+            state.durable.offset
+        }
     }
 
     /// First offset that still exists.

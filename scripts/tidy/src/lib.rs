@@ -5,6 +5,8 @@
 
 #![forbid(unsafe_code)]
 
+pub mod mutants;
+
 use std::fs;
 use std::path::{Path, PathBuf};
 

@@ -142,7 +142,7 @@ impl Walk<'_> {
         found: &Found,
         next: Option<Offset>,
     ) -> Result<bool, RecoverError> {
-        let Some(next) = next.filter(|next| *next <= self.durable) else {
+        let Some(next) = next.filter(|next| *next <= self.durable || cfg!(mutant = "S24")) else {
             return Ok(false);
         };
         if found.header.is_err() || self.replay_from < next {
@@ -265,7 +265,8 @@ impl Walk<'_> {
         let batch = batches.batch_at(&*self.boot, position, found.epoch);
         let batch = batch.map_err(at(&found.path))?;
         let header = batch.map(|(header, _)| header);
-        Ok(header.filter(|header| header.base_offset == self.expected.0))
+        let anywhere = cfg!(mutant = "S25");
+        Ok(header.filter(|header| header.base_offset == self.expected.0 || anywhere))
     }
 
     pub(super) fn is_blank(&self, found: &Found, position: u64) -> Result<bool, RecoverError> {
@@ -298,7 +299,7 @@ impl Walk<'_> {
         segment.end_position = position;
         segment.next_offset = self.expected;
         self.report.torn |= !blank;
-        let unconfirmed = self.expected > self.durable && !self.clean;
+        let unconfirmed = self.expected > self.durable && !self.clean && !cfg!(mutant = "S15");
         if position == HEADER_BLOCK_BYTES || (blank && !unconfirmed) {
             return Ok(Step::Stop);
         }
@@ -311,7 +312,7 @@ impl Walk<'_> {
                 .last_nonzero(&*self.boot, position, end)
                 .map_err(at(path))?;
             let to = block_ceil(last.unwrap_or(position) + 1).min(found.size_bytes);
-            let mut zeros_from = block_ceil(position);
+            let mut zeros_from = block_ceil(position + 4096 * u64::from(cfg!(mutant = "S05")));
             let zeros = vec![0; 1 << 20];
             while zeros_from < to {
                 let len = (to - zeros_from).min(zeros.len() as u64);

@@ -94,7 +94,10 @@ impl Walk<'_> {
             break;
         }
         // The last one first: what an interruption leaves is still the front of a log.
-        for gone in found.drain(kept..).rev() {
+        if !cfg!(mutant = "S28") {
+            found[kept..].reverse();
+        }
+        for gone in found.drain(kept..) {
             self.remove(&gone)?;
         }
         self.log.end = self.expected.max(self.log.log_start);
@@ -226,7 +229,7 @@ impl Walk<'_> {
     pub(super) fn choose_producers(&mut self, found: &[Found]) {
         for segment in found.iter().rev() {
             if let Some((offset, table)) = self.read_producers(segment.base, segment.epoch)
-                && offset <= self.durable
+                && (offset <= self.durable || cfg!(mutant = "S17"))
                 && offset >= segment.base
             {
                 self.producers = table;
@@ -278,6 +281,6 @@ impl Walk<'_> {
 
     /// Whether what lies at `offset` was acknowledged, or everything was in order at a clean stop.
     pub(super) fn is_settled(&self, offset: Offset) -> bool {
-        self.clean || offset < self.durable
+        self.clean || (offset < self.durable && !cfg!(mutant = "S14"))
     }
 }
