@@ -1,13 +1,19 @@
 //! Reading batches out of a segment file with blocking calls, in large chunks, believing nothing.
+//!
+//! A block that the device cannot read is damage of that block: it reads as bytes that are no batch
+//! and not blank, and is noted.
 
 use highwater_base::disk::{BootDisk, DiskError};
+use highwater_base::limits::BLOCK_BYTES;
 use highwater_base::record_batch::{BatchHeaderError, HEADER_BYTES};
-use highwater_base::{BatchHeader, Epoch, Offset};
+use highwater_base::{BatchHeader, Epoch};
 
 use crate::segment::HEADER_BLOCK_BYTES;
 
 /// Bytes read at once.
-const CHUNK_BYTES: usize = 1 << 20;
+pub(crate) const CHUNK_BYTES: usize = 1 << 20;
+/// What an unreadable block reads as.
+const UNREADABLE_BYTE: u8 = 0xff;
 
 /// Why the bytes at a position are no batch of a segment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,6 +40,9 @@ pub(crate) struct BatchScan<'a> {
     end: u64,
     chunk: Vec<u8>,
     chunk_start: u64,
+    loaded_bytes: u64,
+    /// The first block that could not be read.
+    unreadable: Option<(u64, DiskError)>,
 }
 
 impl<'a> BatchScan<'a> {
@@ -43,7 +52,24 @@ impl<'a> BatchScan<'a> {
             end,
             chunk: Vec::new(),
             chunk_start: 0,
+            loaded_bytes: 0,
+            unreadable: None,
         }
+    }
+
+    /// Where looking ends.
+    pub fn end(&self) -> u64 {
+        self.end
+    }
+
+    /// Bytes read from the file so far.
+    pub fn loaded_bytes(&self) -> u64 {
+        self.loaded_bytes
+    }
+
+    /// The first block that was met and could not be read.
+    pub fn unreadable(&self) -> Option<(u64, DiskError)> {
+        self.unreadable
     }
 
     /// Makes `len` bytes at `position` available, fewer at the end.
@@ -56,9 +82,38 @@ impl<'a> BatchScan<'a> {
         let wanted = (len.max(CHUNK_BYTES) as u64).min(left) as usize;
         self.chunk.resize(wanted, 0);
         self.chunk_start = position;
-        let got = boot.read(self.path, position, &mut self.chunk)?;
+        let got = match boot.read(self.path, position, &mut self.chunk) {
+            Err(DiskError::Io(_)) => self.load_what_can_be(boot)?,
+            read => read?,
+        };
         self.chunk.truncate(got);
+        self.loaded_bytes += got as u64;
         Ok(())
+    }
+
+    /// Fills the chunk block by block.
+    fn load_what_can_be(&mut self, boot: &dyn BootDisk) -> Result<usize, DiskError> {
+        let block = BLOCK_BYTES as u64;
+        let mut done = 0;
+        while done < self.chunk.len() {
+            let position = self.chunk_start + done as u64;
+            let left = (block - position % block) as usize;
+            let upto = (done + left).min(self.chunk.len());
+            let piece = &mut self.chunk[done..upto];
+            match boot.read(self.path, position, piece) {
+                Ok(got) if got < piece.len() => return Ok(done + got),
+                Ok(_) => {}
+                Err(error @ DiskError::Io(_)) => {
+                    piece.fill(UNREADABLE_BYTE);
+                    if self.unreadable.is_none_or(|(first, _)| position < first) {
+                        self.unreadable = Some((position, error));
+                    }
+                }
+                Err(error) => return Err(error),
+            }
+            done = upto;
+        }
+        Ok(done)
     }
 
     fn bytes(&self, position: u64, len: usize) -> Option<&[u8]> {
@@ -147,16 +202,18 @@ impl<'a> BatchScan<'a> {
         Ok(batch.map(|(header, _)| header))
     }
 
-    /// The first valid batch at or behind `from`.
+    /// The first valid batch of this epoch in `from..upto` whose header `may_be` lets pass.
     pub fn find_batch(
         &mut self,
         boot: &dyn BootDisk,
         from: u64,
+        upto: u64,
         epoch: Epoch,
+        may_be: impl Fn(u64, &BatchHeader) -> bool,
     ) -> Result<Option<(u64, BatchHeader)>, DiskError> {
         let wanted = epoch.as_leader_epoch().to_be_bytes();
         let mut position = from;
-        while position + HEADER_BYTES as u64 <= self.end {
+        while position < upto && position + HEADER_BYTES as u64 <= self.end {
             self.load(boot, position, HEADER_BYTES)?;
             let Some(head) = self.bytes(position, HEADER_BYTES) else {
                 return Ok(None);
@@ -164,6 +221,7 @@ impl<'a> BatchScan<'a> {
             // Epoch and magic sit at bytes 12 to 16: a cheap sieve before parsing.
             if head[16] == 2
                 && head[12..16] == wanted
+                && BatchHeader::parse(head).is_ok_and(|header| may_be(position, &header))
                 && let Some((header, _)) = self.batch_at(boot, position, epoch)?
             {
                 return Ok(Some((position, header)));
@@ -173,26 +231,11 @@ impl<'a> BatchScan<'a> {
         Ok(None)
     }
 
-    /// The first valid batch behind damage at `position`: offsets beyond `expected`, same epoch, CRC
-    /// right.
-    pub fn find_behind(
-        &mut self,
-        boot: &dyn BootDisk,
-        position: u64,
-        epoch: Epoch,
-        expected: Offset,
-    ) -> Result<Option<(u64, BatchHeader)>, DiskError> {
-        let mut from = position + 1;
-        while from + HEADER_BYTES as u64 <= self.end {
-            let Some((found, header)) = self.find_batch(boot, from, epoch)? else {
-                return Ok(None);
-            };
-            if header.base_offset > expected.0 {
-                return Ok(Some((found, header)));
-            }
-            from = found + 1;
-        }
-        Ok(None)
+    /// Whether there is a valid batch of this epoch anywhere behind the header block.
+    pub fn holds_batches(&mut self, boot: &dyn BootDisk, epoch: Epoch) -> Result<bool, DiskError> {
+        let any = |_: u64, _: &BatchHeader| true;
+        let first = self.find_batch(boot, HEADER_BLOCK_BYTES, u64::MAX, epoch, any)?;
+        Ok(first.is_some())
     }
 
     /// Position of the first byte in `from..to` that is not zero.

@@ -21,6 +21,7 @@ pub mod marks;
 pub mod producer_state;
 pub mod read;
 pub mod recovery;
+mod resume;
 mod retention;
 mod roll;
 pub mod segment;

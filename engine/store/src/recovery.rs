@@ -5,10 +5,15 @@
 //!
 //! | case | verdict |
 //! |---|---|
-//! | clean stop, or x < D | rot: a hole up to the next valid batch; never truncated, log offline |
+//! | x < D | rot: a hole up to where the log is proven to go on (`resume`); log offline |
 //! | x >= D | torn: truncated at x, whatever follows was never acknowledged |
+//! | x >= D, unreadable | not decided: the partition is not served |
 //! | a segment missing below D | hole |
 //! | zeros to the end of the last segment, x >= D | the normal end |
+//!
+//! After a clean stop D is where the log ended, and the marks of that stop are believed only as long
+//! as nothing of the log lies behind it. A log's end is never beyond the larger of D and the end of
+//! the batches that follow each other up to it and on. Of a log with a hole nothing is ever cut.
 //!
 //! Where marks may be missing, D says nothing about what lies behind it: the log begins with the
 //! first segment there is, and it is cut only where nothing valid follows. A partition that a
@@ -22,6 +27,8 @@
 //! Truncation leaves zeros behind, up to [`STALE_REACH_BYTES`]: a stale batch behind the new end
 //! would be valid again once an equally long batch is written before it.
 
+mod cut;
+mod find;
 mod from_checkpoint;
 mod segment_scan;
 mod walk;
@@ -39,7 +46,8 @@ use crate::segment::{HEADER_BLOCK_BYTES, SegmentHeaderError, segment_path};
 use crate::store::{BARRIERS_IN_FLIGHT_MAX, Store};
 use crate::tail::WINDOW_BYTES_MAX;
 use crate::{LedgerImage, Mark, PartitionKey, PartitionMarks};
-use walk::{Trust, Walk};
+pub(crate) use walk::Trust;
+use walk::Walk;
 
 /// Bytes of one write: at most a window or one batch.
 const WRITE_BYTES_MAX: u64 = (WINDOW_BYTES_MAX + FRAME_BYTES_MAX + BLOCK_BYTES) as u64;
@@ -66,6 +74,8 @@ pub struct RecoveryReport {
     pub vouch: bool,
     pub segments: usize,
     pub scanned_bytes: u64,
+    /// Files in the partition's directory that are kept and are no part of the log.
+    pub set_aside: Vec<String>,
 }
 
 /// Why a partition could not be recovered. None of these is decided by deleting anything.
@@ -73,7 +83,10 @@ pub struct RecoveryReport {
 pub enum RecoverError {
     #[error("{path}: {error}")]
     Disk { path: String, error: DiskError },
-    #[error("{path}: segment header belongs to another cluster, topic or partition")]
+    #[error(
+        "{path}: its header says that it belongs elsewhere (another cluster, topic, partition or \
+         offset), and the log would need its name; put the right file back, or move this one away"
+    )]
     Foreign { path: String },
     #[error("{path}: {error}")]
     Header {
@@ -133,9 +146,11 @@ impl Store {
         let mut walk = Walk {
             boot,
             directory,
-            durable: known.persisted_end,
-            clean: clean.is_some(),
+            durable: clean.map_or(known.persisted_end, |at| at.end.max(known.persisted_end)),
+            clean_end: clean.map(|at| at.end),
             trust,
+            wanted_epoch,
+            leftovers: Vec::new(),
             expected: known.log_start,
             producers: ProducerTable::default(),
             replay_from: Offset::ZERO,
@@ -146,7 +161,8 @@ impl Store {
         };
         walk.begin(&known);
         // Whatever is wrong with a checkpoint, the batches tell as well.
-        if image.is_none_or(|image| walk.take_checkpoint(image).is_err()) {
+        let is_taken = image.is_some_and(|image| walk.take_checkpoint(image) == Ok(true));
+        if !is_taken {
             walk.begin(&known);
             walk.run()?;
         }

@@ -3,6 +3,8 @@
 //! Follows recovery's walk (see `recovery`): the same order of files, the same verdicts, nothing
 //! changed, and no segment taken on trust.
 
+use std::cell::Cell;
+
 use highwater_base::disk::{BootDisk, DirectoryEntry, DiskError};
 use highwater_base::limits::BLOCK_BYTES;
 use highwater_base::{Epoch, Offset};
@@ -11,7 +13,7 @@ use super::places::{list, tell_unknown};
 use super::segment::{Ending, SegmentScan};
 use super::{FileKind, Finding, FindingKind, NodeFacts, PartitionPlace, VerifyHost};
 use crate::batch_scan::BatchScan;
-use crate::recovery::UNMARKED_REACH_BYTES;
+use crate::recovery::{Trust, UNMARKED_REACH_BYTES};
 use crate::segment::{HEADER_BLOCK_BYTES, SegmentHeader, SegmentHeaderError, segment_path};
 use crate::{Hole, PartitionMarks};
 
@@ -26,13 +28,14 @@ pub(super) struct FoundSegment {
 }
 
 /// What is known before any batch is looked at.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub(super) struct Known {
     pub marks: PartitionMarks,
-    /// The ledger is readable and holds the partition.
-    pub is_marked: bool,
-    /// The ledger is readable and does not hold it.
-    pub is_unmarked: bool,
+    /// Everything below was acknowledged, as far as the ledger knows.
+    pub durable: Offset,
+    /// Changes when the log turns out to be newer than the marks of its clean stop.
+    pub trust: Cell<Trust>,
+    pub clean_end: Cell<Option<Offset>>,
 }
 
 impl Known {
@@ -41,25 +44,41 @@ impl Known {
             .key
             .and_then(|key| facts.ledgers.as_ref()?.get(&key).cloned());
         let readable = facts.ledgers.as_ref().is_some_and(|all| all.is_readable());
-        let mut marks_known = marks.clone().unwrap_or_default();
-        if !readable {
-            marks_known.clean = None;
-        }
+        let trust = match &marks {
+            _ if !readable => Trust::Unreadable,
+            Some(_) => Trust::Marked,
+            None => Trust::Unmarked,
+        };
+        let marks = marks.unwrap_or_default();
+        let clean_end = marks.clean.filter(|_| readable).map(|at| at.end);
         Known {
-            is_marked: readable && marks.is_some(),
-            is_unmarked: readable && marks.is_none(),
-            marks: marks_known,
+            durable: clean_end.map_or(marks.persisted_end, |end| end.max(marks.persisted_end)),
+            trust: Cell::new(trust),
+            clean_end: Cell::new(clean_end),
+            marks,
         }
     }
 
-    /// Whether what lies at `offset` was acknowledged, or everything was in order at a clean stop.
+    /// Whether what lies at `offset` was acknowledged.
     pub fn is_settled(&self, offset: Offset) -> bool {
-        self.marks.clean.is_some() || offset < self.marks.persisted_end
+        offset < self.durable
+    }
+
+    pub fn is_marked(&self) -> bool {
+        self.trust.get() == Trust::Marked
+    }
+
+    /// As recovery does: the log goes on behind the end it had at its clean stop.
+    pub fn distrust_clean_stop(&self) {
+        if self.clean_end.take().is_some() {
+            self.trust.set(Trust::Unreadable);
+        }
     }
 
     /// Whether a crash may have torn what lies at `offset`: the ledger is there to say so.
     fn is_torn_at(&self, offset: Offset) -> bool {
-        (self.is_marked || self.is_unmarked) && !self.is_settled(offset)
+        let is_known = self.trust.get() != Trust::Unreadable;
+        is_known && self.clean_end.get().is_none() && !self.is_settled(offset)
     }
 }
 
@@ -97,7 +116,7 @@ pub fn verify_partition(
         verdict: PartitionVerdict {
             log_start: expected,
             end: expected,
-            durable: known.is_marked.then_some(known.marks.persisted_end),
+            durable: known.is_marked().then_some(known.durable),
             segments: 0,
             batches: 0,
             records: 0,
@@ -128,7 +147,7 @@ impl Check<'_> {
     fn run(&mut self) {
         let entries = list(self.boot, &self.place.directory, self.host);
         let mut found = self.find_segments(&entries);
-        if self.known.is_unmarked && !found.is_empty() {
+        if self.known.trust.get() == Trust::Unmarked && !found.is_empty() {
             let detail = format!("{} has {} segments", self.place.name(), found.len());
             let kind = FindingKind::NoMarks;
             self.host
@@ -207,7 +226,7 @@ impl Check<'_> {
             Ok(got) => SegmentHeader::decode(&head[..got]),
             Err(error) => {
                 self.unreadable(&path, 0, error);
-                return None;
+                Err(SegmentHeaderError::Damaged)
             }
         };
         let mut batches = BatchScan::new(&path, size_bytes);
@@ -229,7 +248,10 @@ impl Check<'_> {
             let detail = format!("holds the log from {base} on, in epoch {epoch}");
             self.tell(Finding::of(FindingKind::UnnamedSegment, &path, detail).offset(base));
         }
-        self.check_header(&path, &header, base, epoch);
+        let is_misplaced = !self.check_header(&path, &header, base, epoch);
+        if is_misplaced {
+            return None;
+        }
         Some(FoundSegment {
             base,
             epoch,
@@ -239,13 +261,14 @@ impl Check<'_> {
         })
     }
 
+    /// Whether the file can be the segment it is named for: a damaged header does not say.
     fn check_header(
         &mut self,
         path: &str,
         header: &Result<SegmentHeader, SegmentHeaderError>,
         base: Offset,
         epoch: Epoch,
-    ) {
+    ) -> bool {
         let header = match header {
             Ok(header) => header,
             Err(error) => {
@@ -256,10 +279,11 @@ impl Check<'_> {
                     false => FindingKind::TornHeader,
                 };
                 self.tell(Finding::of(kind, path, error.to_string()).at(0));
-                return;
+                return true;
             }
         };
-        if (header.base_offset, header.epoch) != (base, epoch) {
+        let is_named_well = (header.base_offset, header.epoch) == (base, epoch);
+        if !is_named_well {
             let detail = format!(
                 "the header says offset {} in epoch {}, the name {base} in {epoch}",
                 header.base_offset, header.epoch
@@ -281,6 +305,7 @@ impl Check<'_> {
             );
             self.tell(Finding::of(FindingKind::SegmentForeign, path, detail).at(12));
         }
+        is_named_well && cluster_fits && key_fits
     }
 
     fn unreadable(&mut self, path: &str, position: u64, error: DiskError) {
@@ -333,10 +358,13 @@ impl Check<'_> {
     /// Offsets are missing before the first of these segments. False when the log ends there.
     fn close_gap(&mut self, files: &[FoundSegment]) -> bool {
         let (base, expected) = (files[0].base, self.expected);
+        if !self.known.is_settled(expected) {
+            self.known.distrust_clean_stop();
+        }
         let is_first = self.verdict.segments == 0;
         let holds = || files.iter().any(|file| holds_batches(self.boot, file));
-        let has_batches = (is_first || !self.known.is_marked) && holds();
-        if is_first && has_batches && !self.known.is_marked {
+        let has_batches = (is_first || !self.known.is_marked()) && holds();
+        if is_first && has_batches && !self.known.is_marked() {
             // Retention took what came before, and nothing says so.
             self.verdict.log_start = base;
             self.known.marks.log_start = base;
@@ -360,7 +388,7 @@ impl Check<'_> {
     }
 
     fn finish(&mut self, found: &[FoundSegment]) {
-        let durable = self.known.marks.persisted_end;
+        let durable = self.known.durable;
         let end = self.expected.max(self.known.marks.log_start);
         self.verdict.end = end;
         let last = found.get(self.verdict.segments.saturating_sub(1));
@@ -372,7 +400,7 @@ impl Check<'_> {
             self.verdict.end = durable;
             let detail = format!("the log ends at {end}, the ledger says durable up to {durable}");
             finding = Some(Finding::of(FindingKind::RecordsMissing, path, detail));
-        } else if end > durable && self.known.is_marked && self.verdict.segments > 0 {
+        } else if end > durable && self.known.is_marked() && self.verdict.segments > 0 {
             let detail = format!("the log ends at {end}, the ledger says durable up to {durable}");
             finding = Some(Finding::of(FindingKind::UnconfirmedTail, path, detail));
         }
@@ -439,8 +467,7 @@ impl Check<'_> {
 /// Whether a segment holds a valid batch.
 pub(super) fn holds_batches(boot: &dyn BootDisk, found: &FoundSegment) -> bool {
     let mut batches = BatchScan::new(&found.path, found.size_bytes);
-    let first = batches.find_batch(boot, HEADER_BLOCK_BYTES, found.epoch);
-    matches!(first, Ok(Some(_)))
+    batches.holds_batches(boot, found.epoch).unwrap_or(false)
 }
 
 /// Whether a log without marks is so new that what lies behind `position` is a torn tail.
@@ -459,5 +486,6 @@ pub(super) fn is_new(
         from = HEADER_BLOCK_BYTES;
     }
     let is_from_zero = known.marks.log_start == Offset::ZERO;
-    Ok(known.is_unmarked && is_from_zero && bytes <= UNMARKED_REACH_BYTES)
+    let is_unmarked = known.trust.get() == Trust::Unmarked;
+    Ok(is_unmarked && is_from_zero && bytes <= UNMARKED_REACH_BYTES)
 }

@@ -8,6 +8,7 @@ use super::partition::{FoundSegment, Known, holds_batches, is_new};
 use super::sidecars::IndexCheck;
 use super::{BatchAt, Finding, FindingKind, PartitionPlace, VerifyHost};
 use crate::batch_scan::{BatchFault, BatchScan};
+use crate::resume::{Damage, Resumption, resume};
 use crate::segment::HEADER_BLOCK_BYTES;
 
 /// Whether the log goes on behind a segment.
@@ -83,6 +84,9 @@ impl<'a> SegmentScan<'a> {
                 Ok((header, bytes)) if header.base_offset == expected.0 => {
                     self.take(&header, bytes, host);
                     *expected = header.next_offset();
+                    if *expected > self.known.durable {
+                        self.known.distrust_clean_stop();
+                    }
                     continue;
                 }
                 Ok((header, _)) => Fault::Offset(header),
@@ -92,6 +96,10 @@ impl<'a> SegmentScan<'a> {
                 break ending;
             }
         };
+        if let Some((position, error)) = batches.unreadable() {
+            let finding = Finding::of(FindingKind::Unreadable, &found.path, error.to_string());
+            host.finding(finding.at(position));
+        }
         if let Some(index) = self.index.take() {
             let is_sealed = self.files.len() > 1 && ending == Ending::GoesOn;
             let end = (self.end_position, expected.0, self.max_timestamp);
@@ -139,8 +147,10 @@ impl<'a> SegmentScan<'a> {
         let dirty = batches
             .first_nonzero(self.boot, position, found.size_bytes)
             .map_err(failed)?;
-        let end = self.known.marks.persisted_end;
-        let at_clean_end = self.known.marks.clean.is_some() && next.is_none() && *expected >= end;
+        let at_clean_end = self.known.clean_end.get().is_some()
+            && next.is_none()
+            && !self.known.is_settled(*expected)
+            && (dirty.is_none() || self.resume(*expected).map_err(failed)?.batch().is_none());
         if next == Some(*expected) || (at_clean_end && !matches!(fault, Fault::Offset(_))) {
             if let Some(dirty) = dirty {
                 let detail = format!("the last batch ends at {position}");
@@ -164,9 +174,7 @@ impl<'a> SegmentScan<'a> {
             self.index = None;
             return Ok(Some(Ending::LogEnds));
         }
-        let resumed = batches
-            .find_behind(self.boot, position, found.epoch, *expected)
-            .map_err(failed)?;
+        let resumed = self.resume(*expected).map_err(failed)?.batch();
         let to = resumed.map(|(_, header)| Offset(header.base_offset));
         let to = to.or(next).filter(|to| *to > *expected);
         let lost = match to {
@@ -192,15 +200,36 @@ impl<'a> SegmentScan<'a> {
 
     /// Whether a log that is bad here, and not known to have been acknowledged, may end here.
     fn may_end(&self, blank: bool, expected: &Offset) -> Result<bool, DiskError> {
-        let (found, rest) = (&self.files[0], &self.files[1..]);
-        if self.known.is_marked || (blank && rest.is_empty()) {
+        let rest = &self.files[1..];
+        if self.known.clean_end.get().is_some() && (!rest.is_empty() || !blank) {
+            let follows = !rest.is_empty() || self.resume(*expected)?.batch().is_some();
+            if follows {
+                self.known.distrust_clean_stop();
+            }
+        }
+        if self.known.is_marked() || (blank && rest.is_empty()) {
             return Ok(true);
         }
-        let mut batches = BatchScan::new(&found.path, found.size_bytes);
-        let position = self.end_position;
-        let behind = batches.find_behind(self.boot, position, found.epoch, *expected)?;
+        let behind = self.resume(*expected)?.batch();
         let valid_behind = behind.is_some() || rest.iter().any(|it| holds_batches(self.boot, it));
-        Ok(!valid_behind || is_new(self.boot, self.known, self.files, position)?)
+        Ok(!valid_behind || is_new(self.boot, self.known, self.files, self.end_position)?)
+    }
+
+    /// Where the segment goes on, as recovery decides it.
+    fn resume(&self, expected: Offset) -> Result<Resumption, DiskError> {
+        let found = &self.files[0];
+        let index = self.index.as_ref().map(IndexCheck::index);
+        let damage = Damage {
+            position: self.end_position,
+            expected,
+            epoch: found.epoch,
+            base: found.base,
+            next: self.files.get(1).map(|next| next.base),
+            durable: self.known.durable,
+            index,
+        };
+        let mut batches = BatchScan::new(&found.path, found.size_bytes);
+        resume(&mut batches, self.boot, &damage)
     }
 }
 

@@ -6,7 +6,7 @@ use highwater_base::disk::{BootDisk, DiskError};
 
 use super::partition::FoundSegment;
 use super::{Finding, FindingKind, VerifyHost, read_index};
-use crate::index::IndexEntry;
+use crate::index::{IndexEntry, SparseIndex};
 use crate::segment::segment_path;
 use crate::sidecar::IndexImage;
 
@@ -14,6 +14,7 @@ use crate::sidecar::IndexImage;
 pub(super) struct IndexCheck {
     path: String,
     image: IndexImage,
+    index: SparseIndex,
     entries: VecDeque<IndexEntry>,
     /// The scan came by a batch boundary at which the index says that it ends.
     end_met: bool,
@@ -57,11 +58,17 @@ impl IndexCheck {
         Some(IndexCheck {
             path,
             entries: image.entries.iter().copied().collect(),
+            index: SparseIndex::from_entries(image.entries.clone()).unwrap_or_default(),
             image,
             end_met: false,
             max_timestamp_at_end: None,
             is_unsure: false,
         })
+    }
+
+    /// The index as it was saved.
+    pub fn index(&self) -> &SparseIndex {
+        &self.index
     }
 
     /// The next batch of the segment; `max_timestamp` is the largest before it.

@@ -1,21 +1,29 @@
 //! Taking a log from the checkpoint of a clean stop: only sidecars are read, and what is missing of
-//! those is rebuilt from the batches. Of the segments themselves only the size is looked at.
+//! those is rebuilt from the batches.
+//!
+//! A checkpoint can be an old one that somebody put back. So before it is believed the directory is
+//! held against it: the segments it names and no others, each of its size and with its own header
+//! block, and nothing behind the end of the last one.
 
-use highwater_base::disk::FileId;
+use highwater_base::disk::{DiskError, FileId};
+use highwater_base::record_batch::HEADER_BYTES;
 use highwater_base::{Epoch, Offset};
 
 use super::walk::Walk;
 use super::{RecoverError, at, index_entry};
 use crate::batch_scan::BatchScan;
-use crate::checkpoint::{LogImage, read_whole};
+use crate::checkpoint::{LogImage, SegmentImage, read_whole};
 use crate::index::SparseIndex;
-use crate::segment::{FileState, HEADER_BLOCK_BYTES, Segment, SegmentFile, segment_path};
+use crate::segment::{FileName, FileState, HEADER_BLOCK_BYTES, Segment, SegmentFile, segment_path};
 use crate::sidecar;
 
 impl Walk<'_> {
-    /// Takes everything from the checkpoint; only sidecars are read. After an error the walk has to
-    /// begin anew.
-    pub(super) fn take_checkpoint(&mut self, image: LogImage) -> Result<(), RecoverError> {
+    /// Takes everything from the checkpoint, if the directory is as it says. Otherwise and after an
+    /// error the walk has to begin anew.
+    pub(super) fn take_checkpoint(&mut self, image: LogImage) -> Result<bool, RecoverError> {
+        if !self.fits_directory(&image)? {
+            return Ok(false);
+        }
         self.report.from_checkpoint = true;
         self.log.log_start = Offset(image.log_start);
         self.log.next_prepared_number = image.next_prepared_number;
@@ -23,7 +31,6 @@ impl Walk<'_> {
         self.log.epochs = epochs.map(|at| (Epoch(at.0), Offset(at.1))).collect();
         for saved in &image.segments {
             let (base, epoch) = (Offset(saved.base_offset), Epoch(saved.epoch));
-            self.check_size(base, epoch, saved.size_bytes)?;
             let index = self.read_index(base, epoch).filter(|(image, _)| {
                 image.end_position == saved.end_position && image.next_offset == saved.next_offset
             });
@@ -57,21 +64,59 @@ impl Walk<'_> {
             None => self.take_producers_without_segments(self.log.end, Epoch(image.epoch)),
         }
         self.log.durable = self.log.memory_end();
-        Ok(())
+        Ok(true)
     }
 
-    /// A file that is gone or shorter than it was is noticed by its last byte.
-    fn check_size(&self, base: Offset, epoch: Epoch, size_bytes: u64) -> Result<(), RecoverError> {
-        let path = segment_path(&self.directory, base, epoch, "log");
-        let position = size_bytes.saturating_sub(1);
-        match self
-            .boot
-            .read(&path, position, &mut [0])
-            .map_err(at(&path))?
-        {
-            0 => Err(RecoverError::Damaged { path, position }),
-            _ => Ok(()),
+    /// Whether the directory is as the checkpoint says.
+    pub(super) fn fits_directory(&self, image: &LogImage) -> Result<bool, RecoverError> {
+        let entries = match self.boot.list(&self.directory) {
+            Ok(entries) => entries,
+            Err(DiskError::NotFound) => Vec::new(),
+            Err(error) => return Err(at(&self.directory)(error)),
+        };
+        let mut files = 0;
+        for entry in entries.iter().filter(|entry| !entry.is_directory) {
+            let named = match FileName::parse(&entry.name) {
+                Some(FileName::Segment { base_offset, epoch }) => (base_offset, epoch),
+                Some(FileName::Prepared(_)) => return Ok(false),
+                Some(FileName::Sidecar { .. }) | None => continue,
+            };
+            let is_this = |it: &&SegmentImage| (Offset(it.base_offset), Epoch(it.epoch)) == named;
+            let saved = image.segments.iter().find(is_this);
+            // A settled segment may have been shortened after its size was noted.
+            if saved.is_none_or(|saved| entry.size_bytes < saved.end_position) {
+                return Ok(false);
+            }
+            files += 1;
         }
+        if files != image.segments.len() {
+            return Ok(false);
+        }
+        for saved in &image.segments {
+            let (base, epoch) = (Offset(saved.base_offset), Epoch(saved.epoch));
+            let path = segment_path(&self.directory, base, epoch, "log");
+            let header = self.read_header(&path)?;
+            let is_itself = header.is_ok_and(|header| {
+                self.is_of_this_log(&header) && (header.base_offset, header.epoch) == (base, epoch)
+            });
+            if !is_itself {
+                return Ok(false);
+            }
+        }
+        self.ends_as_saved(image)
+    }
+
+    /// Whether no batch follows the last one that the checkpoint knows.
+    fn ends_as_saved(&self, image: &LogImage) -> Result<bool, RecoverError> {
+        let Some(last) = image.segments.last() else {
+            return Ok(true);
+        };
+        let (base, epoch) = (Offset(last.base_offset), Epoch(last.epoch));
+        let path = segment_path(&self.directory, base, epoch, "log");
+        let mut behind = [0; HEADER_BYTES];
+        let got = self.boot.read(&path, last.end_position, &mut behind);
+        let got = got.map_err(at(&path))?;
+        Ok(behind[..got].iter().all(|byte| *byte == 0))
     }
 
     pub(super) fn read_small(&self, path: &str) -> Option<Vec<u8>> {

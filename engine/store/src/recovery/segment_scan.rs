@@ -1,5 +1,5 @@
 //! Taking in one segment: its place in the chain, its batches, and the verdict on the first byte
-//! that is not one.
+//! that is not one. How the log is cut, where that is the verdict, is `cut`'s.
 
 use highwater_base::disk::FileId;
 use highwater_base::limits::BLOCK_BYTES;
@@ -9,9 +9,10 @@ use super::walk::{Found, Step, Trust, Walk};
 use super::{RecoverError, STALE_REACH_BYTES, UNMARKED_REACH_BYTES, at, index_entry};
 use crate::batch_scan::BatchScan;
 use crate::index::SparseIndex;
+use crate::resume::{Damage, Resumption, resume};
 use crate::segment::{
     FileState, HEADER_BLOCK_BYTES, NO_PREVIOUS_EPOCH, Segment, SegmentFile, SegmentHeader,
-    block_ceil, block_floor, segment_path,
+    block_ceil,
 };
 
 impl Walk<'_> {
@@ -44,10 +45,14 @@ impl Walk<'_> {
                 self.remove(found)?;
                 return Ok(step);
             }
-            self.report.torn = true;
             return Ok(Step::Cut);
         }
-        if found.header.is_err() {
+        // Its first batch says whose segment it is; with a hole in it nothing is written to it.
+        let begins_well =
+            segment.index.entries().first().is_some_and(|first| {
+                first.relative_offset == 0 && segment.hole_positions.is_empty()
+            });
+        if found.header.is_err() && begins_well {
             self.rewrite_header(found)?;
         }
         self.name_for_good(found, &mut segment)?;
@@ -58,6 +63,9 @@ impl Walk<'_> {
     /// Offsets are missing before the first of these segments. False when it goes as well.
     fn close_gap(&mut self, files: &[Found]) -> Result<bool, RecoverError> {
         let base = files[0].base;
+        if !self.is_settled(self.expected) {
+            self.distrust_clean_stop();
+        }
         let is_first = self.log.segments.is_empty();
         let is_marked = self.trust == Trust::Marked;
         let has_batches = (is_first || !is_marked) && self.hold_batches(files)?;
@@ -67,7 +75,6 @@ impl Walk<'_> {
         } else if has_batches || self.is_settled(self.expected) {
             self.declare_hole(self.expected, base);
         } else {
-            self.report.torn = true;
             return Ok(false);
         }
         self.expected = base;
@@ -78,22 +85,36 @@ impl Walk<'_> {
     fn hold_batches(&self, files: &[Found]) -> Result<bool, RecoverError> {
         for found in files {
             let mut batches = BatchScan::new(&found.path, found.size_bytes);
-            let first = batches.find_batch(&*self.boot, HEADER_BLOCK_BYTES, found.epoch);
-            if first.map_err(at(&found.path))?.is_some() {
+            let holds = batches.holds_batches(&*self.boot, found.epoch);
+            if holds.map_err(at(&found.path))? {
                 return Ok(true);
             }
         }
         Ok(false)
     }
 
-    /// Whether the log, damaged at `position` of the first of these segments and not known to have
-    /// been acknowledged there, may end at it.
-    fn may_cut(&self, files: &[Found], position: u64, blank: bool) -> Result<bool, RecoverError> {
-        let (found, rest) = (&files[0], &files[1..]);
+    /// Whether the log, which has no valid batch at `position` of the first of these segments, ends
+    /// there: nothing that was acknowledged can have been there.
+    fn ends_at(
+        &mut self,
+        files: &[Found],
+        position: u64,
+        blank: bool,
+    ) -> Result<bool, RecoverError> {
+        let rest = &files[1..];
+        if self.is_settled(self.expected) {
+            return Ok(false);
+        }
+        if self.clean_end.is_some() && (!rest.is_empty() || !blank) {
+            let follows = !rest.is_empty() || self.resume(files, position)?.batch().is_some();
+            if follows {
+                self.distrust_clean_stop();
+            }
+        }
         if self.trust == Trust::Marked || (blank && rest.is_empty()) {
             return Ok(true);
         }
-        let valid_behind = self.find_behind_hole(found, position)?.is_some();
+        let valid_behind = self.resume(files, position)?.batch().is_some();
         if !valid_behind && !self.hold_batches(rest)? {
             return Ok(true);
         }
@@ -174,7 +195,7 @@ impl Walk<'_> {
         segment: &mut Segment,
     ) -> Result<(), RecoverError> {
         if segment.file.prepared_number.take().is_some() {
-            let to = segment_path(&self.directory, found.base, found.epoch, "log");
+            let to = self.final_path(found);
             self.boot
                 .rename(&found.path, &to)
                 .map_err(at(&found.path))?;
@@ -203,15 +224,11 @@ impl Walk<'_> {
                 return Ok(Step::GoOn);
             }
             let blank = self.is_blank(found, position)?;
-            let ends_here = match self.is_settled(self.expected) {
-                true => self.clean && blank && next.is_none(),
-                false => self.may_cut(files, position, blank)?,
-            };
-            if ends_here {
-                return self.truncate(found, position, blank, segment);
+            if self.ends_at(files, position, blank)? {
+                return self.end_log(found, position, blank, segment);
             }
             segment.hole_positions.push((position, self.expected));
-            let resumed = self.find_behind_hole(found, position)?;
+            let resumed = self.resume(files, position)?.batch();
             let to = resumed
                 .map(|(_, header)| Offset(header.base_offset))
                 .or(next);
@@ -252,6 +269,9 @@ impl Walk<'_> {
             self.producers.replay(header, base, self.now_ms);
         }
         self.expected = header.next_offset();
+        if self.expected > self.durable {
+            self.distrust_clean_stop();
+        }
         self.report.scanned_bytes += header.total_bytes() as u64;
     }
 
@@ -269,76 +289,28 @@ impl Walk<'_> {
         Ok(header.filter(|header| header.base_offset == self.expected.0 || anywhere))
     }
 
-    pub(super) fn is_blank(&self, found: &Found, position: u64) -> Result<bool, RecoverError> {
+    fn is_blank(&self, found: &Found, position: u64) -> Result<bool, RecoverError> {
         let mut batches = BatchScan::new(&found.path, found.size_bytes);
         let end = found.size_bytes.min(position + STALE_REACH_BYTES);
         let dirty = batches.last_nonzero(&*self.boot, position, end);
         Ok(dirty.map_err(at(&found.path))?.is_none())
     }
 
-    /// The first valid batch behind damage: offsets beyond it, same epoch, CRC right.
-    pub(super) fn find_behind_hole(
-        &self,
-        found: &Found,
-        position: u64,
-    ) -> Result<Option<(u64, BatchHeader)>, RecoverError> {
-        let mut batches = BatchScan::new(&found.path, found.size_bytes);
-        let next = batches.find_behind(&*self.boot, position, found.epoch, self.expected);
-        next.map_err(at(&found.path))
-    }
-
-    /// The log ends at `position`: what follows is made zero, durably, and with it everything that
-    /// was found valid.
-    pub(super) fn truncate(
-        &mut self,
-        found: &Found,
-        position: u64,
-        blank: bool,
-        segment: &mut Segment,
-    ) -> Result<Step, RecoverError> {
-        segment.end_position = position;
-        segment.next_offset = self.expected;
-        self.report.torn |= !blank;
-        let unconfirmed = self.expected > self.durable && !self.clean && !cfg!(mutant = "S15");
-        if position == HEADER_BLOCK_BYTES || (blank && !unconfirmed) {
-            return Ok(Step::Stop);
-        }
-        let from = block_floor(position);
-        let path = &found.path;
-        if !blank {
-            let end = found.size_bytes.min(position + STALE_REACH_BYTES);
-            let mut batches = BatchScan::new(path, found.size_bytes);
-            let last = batches
-                .last_nonzero(&*self.boot, position, end)
-                .map_err(at(path))?;
-            let to = block_ceil(last.unwrap_or(position) + 1).min(found.size_bytes);
-            let mut zeros_from = block_ceil(position + 4096 * u64::from(cfg!(mutant = "S05")));
-            let zeros = vec![0; 1 << 20];
-            while zeros_from < to {
-                let len = (to - zeros_from).min(zeros.len() as u64);
-                let chunk = &zeros[..len as usize];
-                self.boot.write(path, zeros_from, chunk).map_err(at(path))?;
-                zeros_from += len;
-            }
-        }
-        let mut block = vec![0; BLOCK_BYTES];
-        let kept = (position - from) as usize;
-        self.boot
-            .read(path, from, &mut block[..kept])
-            .map_err(at(path))?;
-        let rewrite_from = match kept {
-            // The log ends with a block: rewriting that one is what makes it durable.
-            0 => {
-                let last = from - BLOCK_BYTES as u64;
-                self.boot.read(path, last, &mut block).map_err(at(path))?;
-                last
-            }
-            _ => from,
+    /// Where the first of these segments goes on behind damage at `position`.
+    fn resume(&self, files: &[Found], position: u64) -> Result<Resumption, RecoverError> {
+        let found = &files[0];
+        let index = self.read_index(found.base, found.epoch);
+        let damage = Damage {
+            position,
+            expected: self.expected,
+            epoch: found.epoch,
+            base: found.base,
+            next: files.get(1).map(|next| next.base),
+            durable: self.durable,
+            index: index.as_ref().map(|(_, index)| index),
         };
-        self.boot
-            .write(path, rewrite_from, &block)
-            .map_err(at(path))?;
-        Ok(Step::Stop)
+        let mut batches = BatchScan::new(&found.path, found.size_bytes);
+        resume(&mut batches, &*self.boot, &damage).map_err(at(&found.path))
     }
 
     /// The header repeats what the name and the neighbours say.

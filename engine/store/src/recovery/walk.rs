@@ -1,15 +1,13 @@
-//! The walk over a partition's files: which segments there are, which are left over, what producers
-//! were known, and where the log ends.
+//! The walk over a partition's segments: which are left over, what producers were known, where the
+//! log ends. Which files there are to walk is `find`'s.
 
-use highwater_base::disk::{BootDisk, DiskError};
-use highwater_base::limits::BLOCK_BYTES;
+use highwater_base::disk::BootDisk;
 use highwater_base::{ClusterId, Epoch, Offset};
 
 use super::{RecoverError, RecoveryReport, at};
-use crate::batch_scan::BatchScan;
 use crate::log::{DurableEnd, Hole, Log};
 use crate::producer_state::ProducerTable;
-use crate::segment::{FileName, SegmentHeader, SegmentHeaderError, segment_path};
+use crate::segment::{SegmentHeader, SegmentHeaderError, segment_path};
 use crate::{PartitionMarks, sidecar};
 
 /// A segment file found in the partition's directory.
@@ -30,8 +28,13 @@ pub(super) struct Walk<'a> {
     pub log: Log,
     /// Everything below was acknowledged, as far as the ledger knows.
     pub durable: Offset,
-    pub clean: bool,
+    /// Where the log ended at the clean stop before this start, if that is what it was.
+    pub clean_end: Option<Offset>,
     pub trust: Trust,
+    /// The epoch the log is opened for.
+    pub wanted_epoch: Epoch,
+    /// Made ready ahead, not blank, and nothing of the log that could be read.
+    pub leftovers: Vec<String>,
     pub expected: Offset,
     pub producers: ProducerTable,
     pub replay_from: Offset,
@@ -42,8 +45,8 @@ pub(super) struct Walk<'a> {
 }
 
 /// What the marks ledger says of the partition: it decides what may be cut.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Trust {
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Trust {
     /// It holds the partition: behind D nothing was acknowledged, but for its lag.
     Marked,
     /// It is readable and does not hold the partition, which is new, or its marks were lost.
@@ -71,6 +74,8 @@ impl Walk<'_> {
         self.log.segments.clear();
         self.log.next_prepared_number = 0;
         self.log.has_unsettled = false;
+        self.log.holes.clear();
+        self.leftovers.clear();
         self.producers = ProducerTable::default();
         self.report = RecoveryReport {
             vouch: self.trust != Trust::Unreadable,
@@ -90,22 +95,17 @@ impl Walk<'_> {
                 Step::Stop => kept = at + 1,
                 Step::Cut => kept = at,
             }
-            self.report.torn |= at + 1 < found.len();
             break;
         }
-        // The last one first: what an interruption leaves is still the front of a log.
-        if !cfg!(mutant = "S28") {
-            found[kept..].reverse();
-        }
-        for gone in found.drain(kept..) {
-            self.remove(&gone)?;
-        }
+        self.remove_behind_end(found, kept)?;
         self.log.end = self.expected.max(self.log.log_start);
         if self.log.end < self.durable {
             self.declare_hole(self.log.end, self.durable);
             self.log.end = self.durable;
         }
-        self.report.ambiguous_tail = self.report.torn;
+        self.refuse_taken_names()?;
+        self.remove_leftovers()?;
+        self.report.ambiguous_tail = self.report.torn && self.clean_end.is_none();
         let last = self.log.segments.len().saturating_sub(1);
         for (at, segment) in self.log.segments.iter_mut().enumerate() {
             segment.sealed = at < last || !self.log.holes.is_empty();
@@ -122,85 +122,24 @@ impl Walk<'_> {
         Ok(())
     }
 
-    /// The segment files in (base, epoch) order. Files made ready ahead that were never written to
-    /// are removed; names that are not ours are left alone.
-    pub(super) fn find_segments(&mut self) -> Result<Vec<Found>, RecoverError> {
-        let entries = match self.boot.list(&self.directory) {
-            Ok(entries) => entries,
-            Err(DiskError::NotFound) => return Ok(Vec::new()),
-            Err(error) => return Err(at(&self.directory)(error)),
-        };
-        let mut found = Vec::new();
-        for entry in entries.into_iter().filter(|entry| !entry.is_directory) {
-            let path = format!("{}/{}", self.directory, entry.name);
-            let (name, prepared_number) = match FileName::parse(&entry.name) {
-                Some(FileName::Segment { base_offset, epoch }) => {
-                    (Some((base_offset, epoch)), None)
-                }
-                Some(FileName::Prepared(number)) => (None, Some(number)),
-                Some(FileName::Sidecar { .. }) | None => continue,
-            };
-            let header = self.read_header(&path)?;
-            let identity = match (name, header) {
-                (Some(name), _) => Some(name),
-                (None, Ok(header)) => Some((header.base_offset, header.epoch)),
-                (None, Err(_)) => self.identify(&path)?,
-            };
-            let Some((base, epoch)) = identity else {
-                self.boot.remove(&path).map_err(at(&path))?;
-                continue;
-            };
-            if let Some(number) = prepared_number {
-                self.log.next_prepared_number = self.log.next_prepared_number.max(number + 1);
-            }
-            found.push(Found {
-                base,
-                epoch,
-                path,
-                prepared_number,
-                size_bytes: entry.size_bytes - entry.size_bytes % BLOCK_BYTES as u64,
-                header,
-            });
+    /// Takes away what lies behind the end of the log, the last one first: what an interruption
+    /// leaves is still the front of a log. Where damage was met nothing goes.
+    fn remove_behind_end(
+        &mut self,
+        mut found: Vec<Found>,
+        kept: usize,
+    ) -> Result<(), RecoverError> {
+        if !self.log.holes.is_empty() {
+            return Ok(());
         }
-        // A file with its final name and one that was to replace it: the prepared one was written
-        // later, after the other's creation had failed.
-        found.sort_by_key(|it| (it.base, it.epoch, it.prepared_number.is_none()));
-        found.dedup_by(|second, first| first.base == second.base && first.epoch == second.epoch);
-        Ok(found)
-    }
-
-    /// What a file made ready ahead holds, told by its first batch when its header is damaged.
-    pub(super) fn identify(&self, path: &str) -> Result<Option<(Offset, Epoch)>, RecoverError> {
-        let mut batches = BatchScan::new(path, u64::MAX);
-        let first = batches.first_batch(&*self.boot).map_err(at(path))?;
-        Ok(first.map(|header| {
-            let epoch = Epoch(header.partition_leader_epoch as u32);
-            (Offset(header.base_offset), epoch)
-        }))
-    }
-
-    pub(super) fn read_header(
-        &self,
-        path: &str,
-    ) -> Result<Result<SegmentHeader, SegmentHeaderError>, RecoverError> {
-        let mut block = vec![0; BLOCK_BYTES];
-        let got = self.boot.read(path, 0, &mut block).map_err(at(path))?;
-        let header = SegmentHeader::decode(&block[..got]);
-        if let Err(error @ SegmentHeaderError::Version(_)) = header {
-            let path = path.to_owned();
-            return Err(RecoverError::Header { path, error });
+        self.report.torn |= kept < found.len();
+        if !cfg!(mutant = "S28") {
+            found[kept..].reverse();
         }
-        if let Ok(header) = &header {
-            let key = self.log.key;
-            let ours = header.cluster_id == self.cluster_id
-                && header.topic_id == key.topic_id
-                && header.partition == key.partition;
-            if !ours {
-                let path = path.to_owned();
-                return Err(RecoverError::Foreign { path });
-            }
+        for gone in found.drain(kept..) {
+            self.remove(&gone)?;
         }
-        Ok(header)
+        Ok(())
     }
 
     /// Segments that a crash left between a durable log start and their removal.
@@ -279,8 +218,17 @@ impl Walk<'_> {
         }
     }
 
-    /// Whether what lies at `offset` was acknowledged, or everything was in order at a clean stop.
+    /// Whether what lies at `offset` was acknowledged.
     pub(super) fn is_settled(&self, offset: Offset) -> bool {
-        self.clean || (offset < self.durable && !cfg!(mutant = "S14"))
+        offset < self.durable && !cfg!(mutant = "S14")
+    }
+
+    /// The log goes on behind the end it had at its clean stop: ledger and checkpoint are older than
+    /// the log, and what was acknowledged since then is not known.
+    pub(super) fn distrust_clean_stop(&mut self) {
+        if self.clean_end.take().is_some() {
+            self.trust = Trust::Unreadable;
+            self.report.vouch = false;
+        }
     }
 }
