@@ -15,11 +15,10 @@
 //! segment. Without marks and without a next segment it is zeros that reach as far as writes under
 //! way can.
 //!
-//! A chain may step over batches whose records are damaged, as long as their headers fit into it.
-//! The CRC is tried first, then the chain that begins with the damaged batch itself, then the length
-//! alone that it gives, then a search for chains byte by byte up to the next index entry, then that
-//! entry. Offsets are bounded by what is known to follow. When nothing is proven the damage reaches to the end of the segment: less is
-//! served then, and nothing is made up.
+//! A chain may step over batches whose records are damaged, as long as their headers fit into it. The
+//! evidence is looked for in the order of the table; chains are looked for byte by byte, up to the
+//! next index entry. Offsets are bounded by what is known to follow. When nothing is proven the damage
+//! reaches to the end of the segment: less is served then, and nothing is made up.
 
 use std::collections::BTreeSet;
 
