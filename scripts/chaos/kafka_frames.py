@@ -106,12 +106,17 @@ class Connection:
         self.correlation = 0
         self.received = bytearray()
 
-    def send(self, api_key, version, body):
+    def frame(self, api_key, version, body):
+        """(correlation, bytes) of a request, for the caller to send in this order."""
         self.correlation += 1
         header = struct.pack(">hhi", api_key, version, self.correlation) + string("chaos")
         frame = header + body
-        self.socket.sendall(struct.pack(">i", len(frame)) + frame)
-        return self.correlation
+        return self.correlation, struct.pack(">i", len(frame)) + frame
+
+    def send(self, api_key, version, body):
+        correlation, frame = self.frame(api_key, version, body)
+        self.socket.sendall(frame)
+        return correlation
 
     def take_frames(self):
         """Splits off the whole frames received so far: (correlation, body)."""

@@ -1,0 +1,126 @@
+"""The brokers under test, as the rig starts them on a mounted directory."""
+
+import dataclasses
+import json
+import os
+import signal
+import subprocess
+import tempfile
+import time
+from pathlib import Path
+
+import kafka_frames as kafka
+from broker_process import Broker, free_port, verify_log
+
+INTEROP = Path(__file__).resolve().parents[2] / "interop"
+# Small files, so that segments are rolled, made ahead and renamed all the time.
+SETTINGS = (
+    "first_segment_bytes=131072", "zero_ahead_bytes=262144", "topic.segment.bytes=1048576",
+    "tail_cache_mb=32", "ops_listen=", "log_format=json",
+)
+KAFKA_SECONDS_MAX = 120
+
+
+class Highwater:
+    name = "Highwater"
+
+    def __init__(self, binary, cores=2):
+        self.binary, self.cores = str(binary), cores
+
+    def prepare(self):
+        """Nothing to fetch."""
+
+    def settings(self):
+        return [f"cores={self.cores}", *SETTINGS]
+
+    def start(self, directory):
+        """On a directory of a mounted file system; has `port`, `kill` and `lines`."""
+        data = os.path.join(directory, "highwater")
+        return Broker(self.binary, data, free_port(), self.cores, SETTINGS)
+
+    def facts(self, directory):
+        """What `highwater doctor` found there, by check."""
+        data = os.path.join(directory, "highwater")
+        os.makedirs(data, exist_ok=True)
+        told = subprocess.run(
+            [self.binary, "doctor", "--json", "--data-dir", data], capture_output=True, text=True
+        )
+        checks = json.loads(told.stdout)["checks"]
+        return {"doctor": {check["check"]: check["found"] for check in checks}}
+
+    def examine(self, directory):
+        """What `highwater log verify` says is damage, as sentences."""
+        try:
+            verify_log(self.binary, os.path.join(directory, "highwater"))
+        except AssertionError as error:
+            return [str(error)[:500]]
+        return []
+
+
+@dataclasses.dataclass
+class KafkaNode:
+    """A running Apache Kafka."""
+
+    process: subprocess.Popen
+    port: int
+
+    def kill(self):
+        if self.process.poll() is None:
+            os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait()
+
+
+class Kafka:
+    """Apache Kafka, one node, with its defaults or a few more properties."""
+
+    def __init__(self, name, properties=""):
+        self.name, self.properties = name, properties
+
+    def prepare(self):
+        subprocess.run([INTEROP / "apache-kafka", "fetch"], check=True)
+
+    def start(self, directory):
+        script, port = INTEROP / "apache-kafka", free_port()
+        data, file = os.path.join(directory, "kafka"), os.path.join(directory, "kafka.properties")
+        text = subprocess.run(
+            [script, "properties", str(port), data], check=True, capture_output=True, text=True
+        ).stdout
+        with open(file, "w") as properties:
+            properties.write(text + self.properties)
+        if not os.path.exists(os.path.join(data, "meta.properties")):
+            subprocess.run([script, "format", file], check=True, capture_output=True)
+        with tempfile.TemporaryFile("w+") as log:
+            process = subprocess.Popen(
+                [script, "run", file], stdout=log, stderr=log, start_new_session=True
+            )
+            node = KafkaNode(process, port)
+            deadline = time.monotonic() + KAFKA_SECONDS_MAX
+            while not answers(port):
+                if process.poll() is not None or time.monotonic() > deadline:
+                    node.kill()
+                    log.seek(0)
+                    told = [line.strip() for line in log if "ERROR" in line or "xception" in line]
+                    raise RuntimeError(f"Apache Kafka did not start: {' '.join(told[:3])[:500]}")
+                time.sleep(0.2)
+        # The fresh node's own files are not what is asked about.
+        subprocess.run(["sync", "--file-system", directory], check=True)
+        return node
+
+    def facts(self, directory):
+        return {}
+
+    def examine(self, directory):
+        return []
+
+
+def answers(port):
+    """Whether a broker gives out producer ids, which takes a coordinator."""
+    try:
+        connection = kafka.Connection("127.0.0.1", port, timeout=5)
+        try:
+            kafka.init_producer_id(connection)
+        finally:
+            connection.close()
+        return True
+    except (OSError, AssertionError):
+        return False
