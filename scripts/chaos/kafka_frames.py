@@ -197,13 +197,19 @@ def fetch(connection, topic, partition, offset, bytes_max=8 << 20, wait_ms=0):
     return error, high_watermark, log_start, answer[at + 4 : at + 4 + max(length, 0)]
 
 
-def list_offset(connection, topic, partition, timestamp):
+def list_offset_answer(connection, topic, partition, timestamp):
+    """(error, offset)"""
     body = struct.pack(">ibi", -1, 0, 1) + string(topic)
     body += struct.pack(">iiq", 1, partition, timestamp)
     answer = connection.call(LIST_OFFSETS, 2, body)
     at = 8
     at += 2 + struct.unpack_from(">h", answer, at)[0] + 4
     _, error, _, offset = struct.unpack_from(">ihqq", answer, at)
+    return error, offset
+
+
+def list_offset(connection, topic, partition, timestamp):
+    error, offset = list_offset_answer(connection, topic, partition, timestamp)
     assert error == 0, f"ListOffsets: error {error}"
     return offset
 
