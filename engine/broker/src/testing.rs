@@ -1,7 +1,7 @@
 //! A node in one thread for tests: shards over disks in memory, stepped turn by turn, with the mail
 //! between them carried by hand.
 
-#[path = "../../store/tests/support/disk.rs"]
+#[path = "../../store/tests/support/disk/mod.rs"]
 #[allow(dead_code, reason = "the store's tests use the rest")]
 pub mod disk;
 

@@ -36,7 +36,7 @@ fn lives(seed: u64) {
         ..LogConfig::default()
     };
     let mut world = World::new(config.clone());
-    world.disk.device = device;
+    world.disk.media.device = device;
     let count = 1 + prng.below(5) as usize;
     let mut expected: Vec<Vec<BatchHeader>> = vec![Vec::new(); count];
     let mut logs: Vec<_> = (0..count as i32)

@@ -381,12 +381,7 @@ fn crashes_leave_no_damage_and_the_verdict_is_that_of_recovery() {
             _ => Keep::Some(seed),
         };
         // The crash itself, without the start behind it.
-        while !world.pending.is_empty() {
-            let at = prng.below(world.pending.len() as u64) as usize;
-            let request = world.pending.remove(at);
-            world.disk.tear(request, &mut prng);
-        }
-        world.disk.crash(keep);
+        world.crash_disk(keep, &mut prng);
         let (found, verdicts) = verify(&world.disk);
         assert_eq!(found.damages(), Vec::<&Finding>::new(), "seed {seed}");
         torn += usize::from(found.kinds().contains(&"torn-tail"));

@@ -164,7 +164,7 @@ fn a_mark_is_never_ahead_of_its_data() {
 fn random_life(seed: u64, config: StoreConfig) {
     let mut prng = Prng::new(seed);
     let mut world = World::new(config.clone());
-    world.disk.device = match config.barrier {
+    world.disk.media.device = match config.barrier {
         Barrier::DeviceFlush => Device::Cached,
         Barrier::PerWrite => Device::ForcedUnitAccess,
         Barrier::WriteThrough => Device::WriteThrough,

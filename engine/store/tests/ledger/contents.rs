@@ -3,12 +3,13 @@
 use highwater_base::CoreId;
 use highwater_store::{LedgerImage, Mark, MarksLedger, PartitionKey, forget_former_process};
 
+use crate::disk::TestDisk;
+use crate::disk::fate::Fate;
 use crate::model::*;
-use crate::sector_disk::{Fate, SectorDisk};
 
 #[test]
 fn written_marks_come_back_once_and_again() {
-    let mut disk = SectorDisk::default();
+    let mut disk = TestDisk::default();
     let mut ledger = start(&mut disk);
     let marks = [
         epoch(0, 1, 0),
@@ -35,7 +36,7 @@ fn written_marks_come_back_once_and_again() {
 
 #[test]
 fn every_epoch_recorded_before_a_flush_comes_back() {
-    let mut disk = SectorDisk::default();
+    let mut disk = TestDisk::default();
     let mut ledger = start(&mut disk);
     let marks = [
         epoch(0, 1, 0),
@@ -50,7 +51,7 @@ fn every_epoch_recorded_before_a_flush_comes_back() {
 
 #[test]
 fn no_more_than_sixty_four_epochs_are_kept() {
-    let mut disk = SectorDisk::default();
+    let mut disk = TestDisk::default();
     let mut ledger = start(&mut disk);
     let marks: Vec<Mark> = (1..200).map(|at| epoch(0, at, i64::from(at))).collect();
     for part in marks.chunks(7) {
@@ -77,7 +78,7 @@ fn a_truncation_reaches_the_disk_as_it_was_recorded() {
     ];
     for marks in cases {
         for together in [false, true] {
-            let mut disk = SectorDisk::default();
+            let mut disk = TestDisk::default();
             let mut ledger = start(&mut disk);
             let all = [&base, marks].concat();
             if together {
@@ -94,7 +95,7 @@ fn a_truncation_reaches_the_disk_as_it_was_recorded() {
 /// Each generation overwrites the one before the last, whose blocks stay behind its own end.
 #[test]
 fn many_switches_keep_every_mark() {
-    let mut disk = SectorDisk::default();
+    let mut disk = TestDisk::default();
     let mut ledger = start(&mut disk);
     let mut expected = State::new();
     for at in 0..5 * FILE_BLOCKS as i64 {
@@ -110,7 +111,7 @@ fn many_switches_keep_every_mark() {
 
 #[test]
 fn more_partitions_than_a_file_was_made_for() {
-    let mut disk = SectorDisk::default();
+    let mut disk = TestDisk::default();
     let mut ledger = start(&mut disk);
     let count = 30_000;
     let marks: Vec<Mark> = (0..count)
@@ -136,7 +137,7 @@ fn more_partitions_than_a_file_was_made_for() {
 
 #[test]
 fn dropped_partitions_stay_gone_and_can_come_back_empty() {
-    let mut disk = SectorDisk::default();
+    let mut disk = TestDisk::default();
     let mut ledger = start(&mut disk);
     let first = [
         progress(0, 5),
@@ -167,7 +168,7 @@ fn dropped_partitions_stay_gone_and_can_come_back_empty() {
 
 #[test]
 fn ledgers_of_all_cores_are_merged_and_orphans_removed() {
-    let mut disk = SectorDisk::default();
+    let mut disk = TestDisk::default();
     let marks = [
         [progress(0, 50), log_start(0, 30), progress(1, 9)],
         [progress(0, 40), log_start(0, 35), progress(2, 9)],
@@ -203,7 +204,7 @@ fn ledgers_of_all_cores_are_merged_and_orphans_removed() {
 
 #[test]
 fn only_owned_partitions_are_taken_over() {
-    let mut disk = SectorDisk::default();
+    let mut disk = TestDisk::default();
     let mut ledger = start(&mut disk);
     write(&mut disk, &mut ledger, &[progress(0, 5), progress(1, 5)]);
     let image = read(&disk);

@@ -4,8 +4,9 @@ use highwater_base::disk::{DiskCompletion, DiskError};
 use highwater_base::prng::Prng;
 use highwater_store::marks::RECORDS_PER_BLOCK;
 
+use crate::disk::TestDisk;
+use crate::disk::pages::{BLOCK, SECTOR};
 use crate::model::*;
-use crate::sector_disk::{BLOCK, SECTOR, SectorDisk};
 
 #[test]
 fn damage_in_one_copy_is_made_good_by_the_other() {
@@ -40,7 +41,7 @@ fn a_whole_copy_can_be_gone_and_damage_may_alternate() {
     let (disk, expected) = ledger_of_many_blocks();
     for path in A {
         let mut without = disk.clone();
-        (0..8).for_each(|block| without.damage(path, block, |bytes| bytes.fill(0)));
+        (0..8).for_each(|block| without.damage_block(path, block, |bytes| bytes.fill(0)));
         assert_holds(&without, &expected);
     }
     let mut alternating = disk;
@@ -73,7 +74,7 @@ fn damage_in_both_copies_of_a_block_is_reported() {
 
 #[test]
 fn a_ledger_without_any_whole_snapshot_is_reported() {
-    let mut disk = SectorDisk::default();
+    let mut disk = TestDisk::default();
     start(&mut disk);
     assert!(read(&disk).is_readable());
     disk.flip(A[0], 0, 100);
@@ -123,7 +124,7 @@ fn a_failed_or_short_write_is_an_error_and_nothing_is_acknowledged_after_it() {
         Ok(0),
     ] {
         for failing in 0..2 {
-            let mut disk = SectorDisk::default();
+            let mut disk = TestDisk::default();
             let mut ledger = start(&mut disk);
             ledger.record(progress(0, 1));
             let (_, requests) = flush(&mut ledger, true);

@@ -7,8 +7,9 @@ use highwater_base::disk::DiskRequest;
 use highwater_base::prng::Prng;
 use highwater_store::{Mark, MarksLedger};
 
+use crate::disk::TestDisk;
+use crate::disk::fate::Fate;
 use crate::model::*;
-use crate::sector_disk::{Fate, SectorDisk};
 
 const SEEDS: u64 = 200;
 const LIVES: usize = 4;
@@ -25,7 +26,7 @@ struct Flush {
 
 struct Life {
     prng: Prng,
-    disk: SectorDisk,
+    disk: TestDisk,
     ledger: MarksLedger,
     partitions: i32,
     /// What the process believes.
@@ -148,7 +149,7 @@ impl Life {
         } else {
             let prng = &mut self.prng;
             self.disk
-                .lose_power(&self.under_way, |sectors| Fate::random(prng, sectors));
+                .lose_power(&self.under_way, |it| Fate::random(prng, it.sectors));
         }
         let image = read(&self.disk);
         let found = state_in(&image, self.partitions);
@@ -183,7 +184,7 @@ impl Life {
 }
 
 /// A start, interrupted now and then.
-fn begin(prng: &mut Prng, disk: &mut SectorDisk, expected: &mut State) -> MarksLedger {
+fn begin(prng: &mut Prng, disk: &mut TestDisk, expected: &mut State) -> MarksLedger {
     while prng.chance(1, 3) {
         disk.steps = 0;
         let fate = Fate::random(prng, 24);
@@ -207,7 +208,7 @@ fn begin(prng: &mut Prng, disk: &mut SectorDisk, expected: &mut State) -> MarksL
 
 fn lives(seed: u64) {
     let mut prng = Prng::new(seed);
-    let mut disk = SectorDisk::default();
+    let mut disk = TestDisk::default();
     let mut expected = State::new();
     // Of several blocks in some seeds.
     let partitions = [3, 40, 150][prng.below(3) as usize];

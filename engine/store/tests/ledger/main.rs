@@ -3,8 +3,8 @@
 
 mod contents;
 mod damage;
+#[path = "../support/disk/mod.rs"]
+mod disk;
 mod lives;
 mod model;
 mod power_loss;
-#[path = "../sector_disk/mod.rs"]
-mod sector_disk;

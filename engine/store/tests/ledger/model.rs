@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use crate::sector_disk::{BLOCK, Fate, SECTOR, SectorDisk};
+use crate::disk::TestDisk;
+use crate::disk::fate::Fate;
+use crate::disk::pages::{BLOCK, SECTOR};
 use highwater_base::disk::DiskRequest;
 use highwater_base::{CoreId, Epoch, Offset, PartitionIndex, Position, TopicId};
 use highwater_store::marks::RECORDS_PER_BLOCK;
@@ -113,8 +115,9 @@ pub fn state_of(marks: &[Mark]) -> State {
     state
 }
 
-pub fn read(disk: &SectorDisk) -> LedgerImage {
-    LedgerImage::read(disk).expect("damage is not an error")
+/// What would be read after power loss at this moment.
+pub fn read(disk: &TestDisk) -> LedgerImage {
+    LedgerImage::read(&disk.after_power_loss()).expect("damage is not an error")
 }
 
 /// What an image says of partitions `0..count`; the state compared with knows no others.
@@ -136,13 +139,13 @@ pub fn difference(found: &State, expected: &State) -> Option<String> {
 }
 
 #[track_caller]
-pub fn assert_holds(disk: &SectorDisk, expected: &State) {
+pub fn assert_holds(disk: &TestDisk, expected: &State) {
     assert_holds_after(disk, expected, "");
 }
 
 /// What power loss at this moment would leave is `expected`, and vouched for.
 #[track_caller]
-pub fn assert_holds_after(disk: &SectorDisk, expected: &State, context: &str) {
+pub fn assert_holds_after(disk: &TestDisk, expected: &State, context: &str) {
     let image = read(disk);
     let count = expected.keys().map(|key| key.partition.0 + 1).max();
     let found = state_in(&image, count.unwrap_or(0).max(200));
@@ -151,13 +154,13 @@ pub fn assert_holds_after(disk: &SectorDisk, expected: &State, context: &str) {
     assert!(image.is_readable(), "{context}");
 }
 
-pub fn start(disk: &mut SectorDisk) -> MarksLedger {
+pub fn start(disk: &mut TestDisk) -> MarksLedger {
     let image = read(disk);
     MarksLedger::create(disk, CORE, &image, |_| true).expect("the disk is well")
 }
 
 /// Writes marks and waits for them.
-pub fn write(disk: &mut SectorDisk, ledger: &mut MarksLedger, marks: &[Mark]) {
+pub fn write(disk: &mut TestDisk, ledger: &mut MarksLedger, marks: &[Mark]) {
     marks.iter().for_each(|mark| ledger.record(*mark));
     let (flush, requests) = flush(ledger, true);
     assert_eq!(finish(disk, ledger, &requests), Some(flush));
@@ -171,7 +174,7 @@ pub fn flush(ledger: &mut MarksLedger, durable: bool) -> (LedgerFlush, Vec<DiskR
 
 /// Executes requests: the newest flush that is complete.
 pub fn finish(
-    disk: &mut SectorDisk,
+    disk: &mut TestDisk,
     ledger: &mut MarksLedger,
     requests: &[DiskRequest],
 ) -> Option<LedgerFlush> {
@@ -186,11 +189,14 @@ pub fn finish(
 }
 
 /// Executes only the requests that name files; returns the others.
-pub fn attach(disk: &mut SectorDisk, requests: Vec<DiskRequest>) -> Vec<DiskRequest> {
+pub fn attach(disk: &mut TestDisk, requests: Vec<DiskRequest>) -> Vec<DiskRequest> {
     let is_write = |request: &DiskRequest| MarksLedger::owns(request.token) && is_write(request);
     let (writes, names): (Vec<_>, Vec<_>) = requests.into_iter().partition(is_write);
     for request in &names {
         disk.execute(request);
+    }
+    for request in &writes {
+        disk.issued(request);
     }
     writes
 }
@@ -207,12 +213,7 @@ pub fn fates(sectors: usize) -> Vec<Fate> {
 }
 
 /// Flushes until the current file has room for `room` more blocks. `used` are in it already.
-pub fn fill(
-    disk: &mut SectorDisk,
-    ledger: &mut MarksLedger,
-    used: usize,
-    room: usize,
-) -> Vec<Mark> {
+pub fn fill(disk: &mut TestDisk, ledger: &mut MarksLedger, used: usize, room: usize) -> Vec<Mark> {
     let marks = (used..FILE_BLOCKS - room).map(|at| progress(0, 10_000 + at as i64));
     let marks: Vec<Mark> = marks.collect();
     for mark in &marks {
@@ -222,8 +223,8 @@ pub fn fill(
 }
 
 /// A ledger in file `a` with a snapshot of three blocks and five blocks of marks behind it.
-pub fn ledger_of_many_blocks() -> (SectorDisk, State) {
-    let mut disk = SectorDisk::default();
+pub fn ledger_of_many_blocks() -> (TestDisk, State) {
+    let mut disk = TestDisk::default();
     let mut ledger = start(&mut disk);
     let count = RECORDS_PER_BLOCK as i32;
     let mut marks: Vec<Mark> = (0..count).map(|at| progress(at, 5)).collect();
@@ -243,8 +244,8 @@ pub fn ledger_of_many_blocks() -> (SectorDisk, State) {
 }
 
 /// A ledger whose next flush of two blocks no longer fits into file `a`.
-pub fn ledger_at_the_end_of_its_file() -> (SectorDisk, MarksLedger, Vec<Mark>) {
-    let mut disk = SectorDisk::default();
+pub fn ledger_at_the_end_of_its_file() -> (TestDisk, MarksLedger, Vec<Mark>) {
+    let mut disk = TestDisk::default();
     let mut ledger = start(&mut disk);
     let count = RECORDS_PER_BLOCK as i32;
     let mut marks: Vec<Mark> = (0..count).map(|at| progress(at, 5)).collect();

@@ -4,8 +4,10 @@ use highwater_base::disk::DiskRequest;
 use highwater_store::MarksLedger;
 use highwater_store::marks::RECORDS_PER_BLOCK;
 
+use crate::disk::TestDisk;
+use crate::disk::fate::Fate;
+use crate::disk::pages::SECTOR;
 use crate::model::*;
-use crate::sector_disk::{Fate, SECTOR, SectorDisk};
 
 #[test]
 fn power_loss_during_a_flush_leaves_the_old_or_the_new_state() {
@@ -16,7 +18,7 @@ fn power_loss_during_a_flush_leaves_the_old_or_the_new_state() {
         epoch(1, 2, 50),
         progress(2, 1),
     ];
-    let mut disk = SectorDisk::default();
+    let mut disk = TestDisk::default();
     let mut ledger = start(&mut disk);
     write(&mut disk, &mut ledger, &old);
     disk.settle();
@@ -45,7 +47,7 @@ fn power_loss_during_a_flush_leaves_the_old_or_the_new_state() {
 
 #[test]
 fn a_later_flush_that_overtook_a_lost_one_counts() {
-    let mut disk = SectorDisk::default();
+    let mut disk = TestDisk::default();
     let mut ledger = start(&mut disk);
     write(&mut disk, &mut ledger, &[progress(0, 10), progress(1, 10)]);
     ledger.record(progress(0, 20));
@@ -153,7 +155,7 @@ fn remains_of_a_torn_switch_do_not_mix_with_the_next_start() {
     let (_, behind) = flush(&mut ledger, true);
     let mut torn = disk;
     let requests: Vec<DiskRequest> = switch.into_iter().chain(behind).collect();
-    torn.lose_power(&requests, |sectors| match sectors {
+    torn.lose_power(&requests, |it| match it.sectors {
         SECTORS => Fate::Kept,
         _ => Fate::Rear(SECTORS),
     });

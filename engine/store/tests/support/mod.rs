@@ -135,7 +135,7 @@ impl World {
                 continue;
             };
             let was_durable = std::mem::replace(durable, false);
-            let completion = self.disk.execute(request);
+            let completion = self.disk.execute(&request);
             let Some(completion) = completion.filter(|_| !was_durable) else {
                 continue;
             };
@@ -146,22 +146,30 @@ impl World {
         }
     }
 
-    /// A crash in the middle of everything.
+    /// A crash in the middle of everything, and a new process.
     pub fn crash_now(&mut self, config: StoreConfig, keep: Keep, seed: u64) -> LedgerImage {
-        let mut prng = Prng::new(seed);
-        while !self.pending.is_empty() {
-            let at = prng.below(self.pending.len() as u64) as usize;
-            let request = self.pending.remove(at);
-            self.disk.tear(request, &mut prng);
+        self.crash_disk(keep, &mut Prng::new(seed));
+        self.start(config)
+    }
+
+    /// A crash in the middle of everything.
+    pub fn crash_disk(&mut self, keep: Keep, prng: &mut Prng) {
+        let mut under_way = std::mem::take(&mut self.pending);
+        for at in (1..under_way.len()).rev() {
+            under_way.swap(at, prng.below(at as u64 + 1) as usize);
         }
-        self.restart(config, keep)
+        self.disk.crash_with(keep, &under_way, prng);
     }
 
     /// A new process over the same disk after a crash; partitions are recovered by `recover`.
     pub fn restart(&mut self, config: StoreConfig, keep: Keep) -> LedgerImage {
         self.pending.clear();
-        self.events.clear();
         self.disk.crash(keep);
+        self.start(config)
+    }
+
+    fn start(&mut self, config: StoreConfig) -> LedgerImage {
+        self.events.clear();
         let (store, image) = open_store(config, &mut self.disk);
         self.store = store;
         image
@@ -195,7 +203,7 @@ impl World {
             // Naming takes effect in order; everything else in any order.
             match request.operation {
                 highwater_base::disk::DiskOperation::Attach { .. } => {
-                    let _ = self.disk.execute(request);
+                    let _ = self.disk.execute(&request);
                 }
                 _ => self.pending.push(request),
             }
@@ -230,7 +238,7 @@ impl World {
     /// Executes the pending request at `at` and steps the store with its end.
     pub fn execute(&mut self, at: usize) {
         let request = self.pending.remove(at);
-        let Some(completion) = self.disk.execute(request) else {
+        let Some(completion) = self.disk.execute(&request) else {
             return;
         };
         let mut fresh = Vec::new();
