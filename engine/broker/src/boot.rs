@@ -5,7 +5,8 @@
 //! metadata log and shares its records; then every core recovers its own partitions, in parallel;
 //! and before the first of them serves, what the former process left for recovery is removed.
 
-mod deleted_topics;
+pub(crate) mod restored;
+pub(crate) mod set_aside;
 #[cfg(test)]
 mod tests;
 
@@ -31,7 +32,10 @@ use crate::metadata::record::{MetadataRecord, decode_batch};
 use crate::metadata::{Controller, Image, METADATA_PARTITION, METADATA_TOPIC, METADATA_TOPIC_ID};
 use crate::metadata_log::{MetadataLeader, partition_spec};
 use crate::partition_table::PartitionTable;
+use crate::quarantine::{DeleteRetention, Entry, Reason};
 use crate::shard::{INITIAL_EPOCH, NodeIdentity, Shard, ShardParts};
+
+use set_aside::{Moved, Tombstones};
 
 /// A start that cannot be, in a sentence that says what to do.
 #[derive(Debug, thiserror::Error)]
@@ -164,6 +168,33 @@ impl MetadataHandoff {
     }
 }
 
+/// What helps when the metadata log is damaged.
+const REMEDY: &str = "restore the data directory from a backup, or move it away to start empty";
+
+/// Says what became of data that no topic has.
+fn tell_moved(moved: &Moved) {
+    match moved {
+        Moved::Removed { from } => {
+            tracing::info!(directory = %from, "removed data of a deleted topic");
+        }
+        Moved::ToQuarantine { from, entry } if entry.reason == Reason::Unknown => {
+            tracing::error!(
+                directory = %from,
+                %entry,
+                "the metadata log knows neither this topic nor its deletion; its data is kept in \
+                 quarantine: `highwater log quarantine restore` puts it back, `purge` removes it"
+            );
+        }
+        Moved::ToQuarantine { from, entry } => {
+            tracing::info!(directory = %from, %entry, "moved data of a deleted topic to quarantine");
+        }
+        Moved::Failed { from, error } => {
+            tracing::error!(directory = %from, %error, "data that no topic has cannot be moved to \
+                quarantine; it stays where it is and is not served");
+        }
+    }
+}
+
 /// What the store is told of the metadata log.
 pub(crate) fn metadata_spec() -> PartitionSpec {
     PartitionSpec {
@@ -279,6 +310,7 @@ impl ShardFactory {
         let cores = self.identity.cores;
         let mut boot = OsBootDisk::new(&config.data_dir, self.direct_io);
         let defaults = config.topic_defaults().map_err(|error| error.to_string())?;
+        let retention = DeleteRetention::hours(config.delete_retention_hours);
         let mut image = Image::new(config.node_id, defaults);
         // The ledger keeps what this core owns; ownership needs the image, which for core 0 needs
         // the metadata log, which needs a store. Owned is decided by what is not known to belong
@@ -303,16 +335,21 @@ impl ShardFactory {
         let mut leader = None;
         let mut replayed = records.as_ref().map_or(0, |records| records.len());
         if core == CoreId(0) {
-            let (log, records, is_whole) = self.replay_metadata(&mut store, &mut boot)?;
+            let (log, mut records) = self.replay_metadata(&mut store, &mut boot)?;
             replayed = records.len();
+            let mut tombstones = Tombstones::default();
             for record in &records {
+                tombstones.note(record, &image);
                 image.apply(record);
             }
+            let mut new_leader = MetadataLeader::new(self.controller(), log, retention);
+            let restored = self.restore_topics(&mut image, &mut boot)?;
+            records.extend(restored.iter().map(|(record, _)| record.clone()));
+            new_leader.restore(restored);
             self.handoff.publish(Ok(Arc::new(records)));
-            leader = Some(MetadataLeader::new(self.controller(), log));
-            if is_whole && replayed > 0 {
-                self.forget_deleted_topics(&image, &mut store, &mut boot);
-            }
+            self.set_aside(&image, &tombstones, &mut store, &mut boot);
+            self.plan_removals(&boot, &mut new_leader);
+            leader = Some(new_leader);
         }
         if let Some(expiration_ms) = image.producer_id_expiration_ms() {
             store.set_producer_id_expiration_ms(expiration_ms);
@@ -372,12 +409,12 @@ impl ShardFactory {
         )
     }
 
-    /// The metadata log and its records, and whether nothing of it can be missing.
+    /// The metadata log and its records.
     fn replay_metadata(
         &self,
         store: &mut Store,
         boot: &mut OsBootDisk,
-    ) -> Result<(LogId, Vec<MetadataRecord>, bool), String> {
+    ) -> Result<(LogId, Vec<MetadataRecord>), String> {
         let (log, report) = store
             .recover(
                 boot,
@@ -385,30 +422,80 @@ impl ShardFactory {
                 &self.ledgers,
                 highwater_reactor::now(),
             )
-            .map_err(|error| format!("the metadata log cannot be recovered: {error}"))?;
-        if !report.holes.is_empty() {
+            .map_err(|error| format!("the metadata log cannot be recovered: {error}; {REMEDY}"))?;
+        if !report.holes.is_empty() && !cfg!(mutant = "B10") {
             return Err(format!(
-                "the metadata log is damaged at offsets {:?}; restore the data directory from a \
-                 backup, or move it away to start empty",
+                "the metadata log is damaged at offsets {:?}; {REMEDY}",
                 report.holes
             ));
         }
         let records = read_metadata(store, boot, log)?;
-        Ok((log, records, report.vouch && !report.torn))
+        Ok((log, records))
     }
 
-    /// Removes what a crash left of deleted topics. Where that fails, space is lost until the next
-    /// start and nothing else.
-    fn forget_deleted_topics(&self, image: &Image, store: &mut Store, boot: &mut OsBootDisk) {
-        let gone = self
-            .ledgers
-            .keys()
-            .filter(|key| key.topic_id != METADATA_TOPIC_ID && image.topic(key.topic_id).is_none());
-        store.forget_marks(highwater_reactor::now(), gone.copied());
-        match deleted_topics::remove(boot, image) {
-            Ok(gone) if gone.is_empty() => {}
-            Ok(gone) => tracing::info!(topic_ids = ?gone, "removed data of deleted topics"),
-            Err(error) => tracing::warn!(%error, "data of deleted topics stays behind"),
+    /// Registers the topics that an operator has put back.
+    fn restore_topics(
+        &self,
+        image: &mut Image,
+        boot: &mut OsBootDisk,
+    ) -> Result<Vec<(MetadataRecord, Entry)>, String> {
+        let unreadable = |error| format!("quarantine: {error}");
+        let found = restored::restored(boot, image).map_err(unreadable)?;
+        for (entry, why) in &found.refused {
+            tracing::error!(%entry, why, "a topic in quarantine cannot be restored: its data goes back");
+        }
+        for (record, _) in &found.records {
+            if let MetadataRecord::Topic {
+                name, partitions, ..
+            } = record
+            {
+                tracing::warn!(topic = %name, partitions, "restored a topic from quarantine");
+            }
+        }
+        let done = found.done.iter();
+        for entry in done.chain(found.refused.iter().map(|(entry, _)| entry)) {
+            let path = entry.path();
+            boot.remove(&path)
+                .map_err(|error| format!("{path}: {error}"))?;
+        }
+        Ok(found.records)
+    }
+
+    /// Moves to quarantine what the metadata does not have. Where that fails, it stays where it is
+    /// until the next start.
+    fn set_aside(
+        &self,
+        image: &Image,
+        tombstones: &Tombstones,
+        store: &mut Store,
+        boot: &mut OsBootDisk,
+    ) {
+        let gone = self.ledgers.keys().filter(|key| {
+            let id = key.topic_id;
+            id != METADATA_TOPIC_ID && image.topic(id).is_none() && tombstones.has(id)
+        });
+        let now = highwater_reactor::now();
+        store.forget_marks(now, gone.copied());
+        let retention = DeleteRetention::hours(self.identity.config.delete_retention_hours);
+        match set_aside::set_aside(boot, image, tombstones, retention, now.wall_ms) {
+            Ok(moved) => moved.iter().for_each(tell_moved),
+            Err(error) => {
+                tracing::error!(%error, "topics/ cannot be gone through: data that no topic \
+                has stays where it is")
+            }
+        }
+    }
+
+    /// Core 0 removes deleted data when its time has come.
+    fn plan_removals(&self, boot: &OsBootDisk, leader: &mut MetadataLeader) {
+        let now = highwater_reactor::now();
+        match set_aside::entries(boot) {
+            Ok(entries) => entries
+                .into_iter()
+                .for_each(|entry| leader.removals.add(now, entry)),
+            Err(error) => {
+                tracing::error!(%error, "quarantine/ cannot be listed: nothing in it is removed")
+            }
         }
     }
 

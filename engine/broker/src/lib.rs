@@ -27,6 +27,7 @@ pub mod ops;
 pub mod partition_table;
 pub mod produce;
 pub mod producer_ids;
+pub mod quarantine;
 pub mod query;
 pub mod serve;
 pub mod shard;

@@ -14,7 +14,11 @@ use crate::metadata::{Change, ChangeOutcome, MetadataRecord};
 #[derive(Debug)]
 pub enum Message {
     /// From core 0: these records are durable; fold them in.
-    Metadata(Arc<Vec<MetadataRecord>>),
+    Metadata {
+        records: Arc<Vec<MetadataRecord>>,
+        /// When core 0 heard that they are; the same for all cores.
+        decided_ms: Timestamp,
+    },
     /// To core 0: the last `Metadata` message has been folded in.
     MetadataApplied,
     /// To core 0: change the metadata.

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use highwater_base::{BatchHeader, ErrorCode, Now, Offset, PartitionIndex};
+use highwater_base::{BatchHeader, ErrorCode, Now, Offset, PartitionIndex, Timestamp};
 use highwater_reactor::{ConnectionId, Outbox};
 use highwater_store::{LogId, PartitionSpec};
 use highwater_wire::ApiKey;
@@ -14,6 +14,7 @@ use crate::metadata::image::{Effect, is_internal};
 use crate::metadata::record::{self, MetadataRecord};
 use crate::metadata::{Controller, Topic};
 use crate::partition_table::TopicEntry;
+use crate::quarantine::{DeleteRetention, Entry, Note, Reason, Removals};
 use crate::shard::{INITIAL_EPOCH, Partition, Shard};
 use crate::slab::Key;
 
@@ -45,18 +46,31 @@ pub struct MetadataLeader {
     commit: Option<(Offset, Arc<Vec<MetadataRecord>>)>,
     /// Start of the snapshot that is being written; the log is cut there once it is durable.
     snapshot: Option<(Offset, Offset)>,
+    /// Topics put back from quarantine, until the log has them.
+    restoring: Vec<(MetadataRecord, Entry)>,
+    restored_end: Option<Offset>,
+    /// Data in quarantine that goes when its time has come.
+    pub removals: Removals,
 }
 
 impl MetadataLeader {
     /// Leads the metadata log `log`.
     #[must_use]
-    pub fn new(controller: Controller, log: LogId) -> MetadataLeader {
+    pub fn new(controller: Controller, log: LogId, retention: DeleteRetention) -> MetadataLeader {
         MetadataLeader {
             controller,
             log,
             commit: None,
             snapshot: None,
+            restoring: Vec::new(),
+            restored_end: None,
+            removals: Removals::new(retention),
         }
+    }
+
+    /// The image has these topics though the log does not; their entries go once it does.
+    pub fn restore(&mut self, topics: Vec<(MetadataRecord, Entry)>) {
+        self.restoring = topics;
     }
 }
 
@@ -151,6 +165,7 @@ impl Shard {
                 tracing::warn!(%error, "metadata log keeps what is before its snapshot");
             }
         }
+        self.restored_durable(offset, out);
         let Some(leader) = &mut self.leader else {
             return;
         };
@@ -160,13 +175,18 @@ impl Shard {
         let Some((_, records)) = leader.commit.take() else {
             return;
         };
+        let decided_ms = now.wall_ms;
         for core in 0..self.cores as u16 {
             if core != self.core.0 {
-                let message = Message::Metadata(Arc::clone(&records));
+                let records = Arc::clone(&records);
+                let message = Message::Metadata {
+                    records,
+                    decided_ms,
+                };
                 out.mail(highwater_base::CoreId(core), message);
             }
         }
-        self.apply_metadata(now, &records, out);
+        self.apply_metadata(now, decided_ms, &records, out);
         self.metadata_applied(now, out);
     }
 
@@ -177,6 +197,8 @@ impl Shard {
         };
         leader.commit = None;
         leader.snapshot = None;
+        // Their entries stay in quarantine: the next start tries again.
+        leader.restored_end = None;
         let message = "the disk is full; make room and try again";
         if let Some((origin, outcome)) = leader
             .controller
@@ -241,10 +263,11 @@ impl Shard {
         }
     }
 
-    /// Folds records in and does what they ask of this core.
+    /// Folds records in and does what they ask of this core. `decided_ms` is the same on all cores.
     pub(crate) fn apply_metadata(
         &mut self,
         now: Now,
+        decided_ms: Timestamp,
         records: &[MetadataRecord],
         out: &mut Outbox<Message>,
     ) {
@@ -258,8 +281,13 @@ impl Shard {
                     self.open_partitions(now, &topic, from, to, out);
                 }
                 Effect::Drop { topic } => {
+                    let aside = self.aside_of(now, decided_ms, &topic);
                     if let Some(entry) = self.table.remove(topic.id) {
-                        self.drop_partitions(&entry, out);
+                        let keeps = self.drop_partitions(&entry, aside, out);
+                        if let Some(aside) = aside.filter(|_| keeps) {
+                            let note = Note::of(&topic).encode();
+                            self.store.write_note(aside.note_path(), note, out.disk());
+                        }
                     }
                     self.groups_lose_topic(now, &topic.name, out);
                 }
@@ -307,8 +335,48 @@ impl Shard {
         self.counters.partitions += 1;
     }
 
-    fn drop_partitions(&mut self, entry: &TopicEntry, out: &mut Outbox<Message>) {
-        for (_, log) in entry.local_logs() {
+    /// Where the data of a deleted topic goes; nowhere when it is not kept.
+    fn aside_of(&mut self, now: Now, decided_ms: Timestamp, topic: &Topic) -> Option<Entry> {
+        let retention = DeleteRetention::hours(self.node.config.delete_retention_hours);
+        let entry = Entry {
+            since_ms: decided_ms,
+            reason: Reason::Deleted,
+            topic_id: topic.id,
+        };
+        let aside = retention.keeps().then_some(entry)?;
+        if let Some(leader) = &mut self.leader {
+            leader.removals.add(now, aside);
+        }
+        Some(aside)
+    }
+
+    /// Removes deleted data whose time has come.
+    pub(crate) fn remove_expired(&mut self, now: Now, out: &mut Outbox<Message>) {
+        let Some(leader) = &mut self.leader else {
+            return;
+        };
+        if leader
+            .removals
+            .next_deadline_ns()
+            .is_none_or(|at| !now.reached(at))
+        {
+            return;
+        }
+        while let Some(entry) = leader.removals.pop_due(now) {
+            tracing::info!(%entry, "removes data of a deleted topic from quarantine");
+            self.store.discard(entry.path(), out.disk());
+        }
+    }
+
+    /// Drops a topic's partitions of this core; true when data of one goes to `aside`.
+    fn drop_partitions(
+        &mut self,
+        entry: &TopicEntry,
+        aside: Option<Entry>,
+        out: &mut Outbox<Message>,
+    ) -> bool {
+        let mut keeps = false;
+        for (partition, log) in entry.local_logs() {
             // Whoever waits here is told, and whoever polls finds the topic gone.
             let waiters = std::mem::take(&mut self.partitions[log.0 as usize].produce_waiters);
             for waiter in waiters {
@@ -322,9 +390,16 @@ impl Shard {
                 self.answer_query(trim.origin, gone, out);
             }
             self.wake_fetches(log, out);
-            self.store.drop_partition(log, out.disk());
+            match aside {
+                None => self.store.drop_partition(log, out.disk()),
+                Some(aside) => {
+                    let to = format!("{}/{partition}", aside.topic_path(&entry.name));
+                    keeps |= self.store.drop_partition_to(log, to, out.disk());
+                }
+            }
             self.counters.partitions -= 1;
         }
+        keeps
     }
 
     /// Topics follow the changed defaults, the store the changed expiration.
@@ -346,6 +421,37 @@ impl Shard {
         };
         for (_, log) in entry.local_logs() {
             self.store.set_config(log, topic.config.log_config());
+        }
+    }
+
+    /// At the start of core 0: topics put back from quarantine are logged.
+    pub(crate) fn log_restored(&mut self, now: Now) {
+        let Some(leader) = &mut self.leader else {
+            return;
+        };
+        if leader.restoring.is_empty() {
+            return;
+        }
+        let records: Vec<_> = leader.restoring.iter().map(|(it, _)| it.clone()).collect();
+        let batch = record::encode_batch(&records, now.wall_ms);
+        let header = BatchHeader::parse(&batch).expect("a batch just built is valid");
+        match self.store.append(leader.log, now, &header, &batch, None) {
+            Ok(appended) => leader.restored_end = Some(appended.next_offset),
+            Err(error) => {
+                tracing::error!(%error, "restored topics are not logged; the next start tries again");
+            }
+        }
+    }
+
+    fn restored_durable(&mut self, offset: Offset, out: &mut Outbox<Message>) {
+        let Some(leader) = &mut self.leader else {
+            return;
+        };
+        if leader.restored_end.is_some_and(|end| end <= offset) {
+            leader.restored_end = None;
+            for (_, entry) in std::mem::take(&mut leader.restoring) {
+                self.store.discard(entry.path(), out.disk());
+            }
         }
     }
 
@@ -379,3 +485,6 @@ pub fn partition_spec(topic: &Topic, partition: u32) -> PartitionSpec {
         config: topic.config.log_config(),
     }
 }
+
+#[cfg(test)]
+mod tests;

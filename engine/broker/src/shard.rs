@@ -243,6 +243,7 @@ impl Shard {
             shard.note_partition(log);
             shard.counters.partitions -= 1;
         }
+        shard.log_restored(now);
         shard.snapshot_metadata_if_long(now, parts.metadata_records_replayed);
         shard
     }
@@ -346,6 +347,10 @@ impl Shard {
             StoreEvent::LogStart { log, offset } => {
                 self.log_start_moved(log, offset, out);
                 self.wake_fetches(log, out);
+            }
+            StoreEvent::StaysBehind { path, error } => {
+                tracing::error!(%path, %error, "cannot be moved, written or removed; what no topic has \
+                    goes to quarantine at the next start");
             }
             StoreEvent::ShutdownComplete => {
                 tracing::info!(core = self.core.0, "everything is on disk");
@@ -482,8 +487,11 @@ impl Shard {
         out: &mut Outbox<Message>,
     ) {
         match message {
-            Message::Metadata(records) => {
-                self.apply_metadata(now, &records, out);
+            Message::Metadata {
+                records,
+                decided_ms,
+            } => {
+                self.apply_metadata(now, decided_ms, &records, out);
                 out.mail(from, Message::MetadataApplied);
             }
             Message::MetadataApplied => self.metadata_applied(now, out),
@@ -688,6 +696,7 @@ impl Service for Shard {
         self.handle_events(now, out);
         self.expire_fetches(now, out);
         self.tick_groups(now, out);
+        self.remove_expired(now, out);
     }
 
     fn next_deadline_ns(&self) -> Option<u64> {
@@ -699,7 +708,9 @@ impl Service for Shard {
             self.store.next_deadline_ns(),
             self.groups.next_deadline_ns(),
         );
-        [fetch, store, groups, self.stop_by_ns]
+        let leader = self.leader.as_ref();
+        let removals = leader.and_then(|leader| leader.removals.next_deadline_ns());
+        [fetch, store, groups, removals, self.stop_by_ns]
             .into_iter()
             .flatten()
             .min()

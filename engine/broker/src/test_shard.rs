@@ -84,7 +84,7 @@ impl TestShard {
 
     /// Folds metadata records in.
     pub fn apply(&mut self, records: &[MetadataRecord]) {
-        self.step(|shard, now, out| shard.apply_metadata(now, records, out));
+        self.step(|shard, now, out| shard.apply_metadata(now, now.wall_ms, records, out));
     }
 
     /// A topic whose even partitions are this core's.

@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use highwater_base::crc::crc32c;
-use highwater_base::disk::{DiskOperation, DiskRequest};
+use highwater_base::disk::{BootDisk, DiskOperation, DiskRequest};
 use highwater_base::{BatchHeader, ClusterId, CoreId, Now};
 use highwater_reactor::testing::{self, Command};
 use highwater_reactor::{CloseReason, ConnectionId, FrameVerdict, Outbox, SendPiece, Service};
@@ -24,6 +24,7 @@ use crate::metadata::controller::ControllerConfig;
 use crate::metadata::{Controller, Image, MetadataRecord};
 use crate::metadata_log::{MetadataLeader, partition_spec};
 use crate::partition_table::{Owner, PartitionTable};
+use crate::quarantine::DeleteRetention;
 use crate::shard::{NodeIdentity, Shard, ShardParts};
 use disk::{Keep, TestDisk};
 
@@ -237,6 +238,17 @@ impl TestNode {
         self.settle();
     }
 
+    /// Files on a core's disk whose path begins with `prefix`.
+    pub fn paths(&self, core: usize, prefix: &str) -> Vec<String> {
+        self.cores[core].disk.paths(prefix)
+    }
+
+    /// Puts a file on a core's disk.
+    pub fn write_file(&mut self, core: usize, path: &str, bytes: &[u8]) {
+        let disk = &mut self.cores[core].disk;
+        disk.write_whole(path, bytes).expect("it is in memory");
+    }
+
     /// No file can be created on a core's disk any more, or again.
     pub fn set_disk_full(&mut self, core: usize, full: bool) {
         self.cores[core].disk.full = full;
@@ -245,7 +257,9 @@ impl TestNode {
     /// Every core folds these records in.
     pub fn apply(&mut self, records: &[MetadataRecord]) {
         for core in &mut self.cores {
-            core.shard.apply_metadata(self.now, records, &mut core.out);
+            let decided_ms = self.now.wall_ms;
+            let TestCore { shard, out, .. } = core;
+            shard.apply_metadata(self.now, decided_ms, records, out);
         }
         self.settle();
     }
@@ -358,7 +372,9 @@ impl TestCore {
                 topics_max: node.config.topics_max,
                 partitions_max: node.config.partitions_max,
             };
-            MetadataLeader::new(Controller::new(controller, 1), log.expect("recovers").0)
+            let retention = DeleteRetention::hours(node.config.delete_retention_hours);
+            let controller = Controller::new(controller, 1);
+            MetadataLeader::new(controller, log.expect("recovers").0, retention)
         });
         let parts = ShardParts {
             core,

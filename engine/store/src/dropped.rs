@@ -3,13 +3,17 @@
 //! Queues hold ids, and a dropped log is not searched in all of them: it is passed over where it
 //! turns up. Once many ids are of dropped logs, one pass takes them out of every queue, so that
 //! topics that come and go leave nothing behind; then the ids are free.
+//!
+//! The directory of a dropped partition is removed or moved aside, as the host says; what moves ends
+//! with the operations under way. Where that fails the host is told and the directory stays.
 
+use std::collections::BTreeMap;
 use std::rc::Rc;
 
-use highwater_base::disk::DiskRequest;
+use highwater_base::disk::{DiskError, DiskOperation, DiskRequest};
 
 use crate::log::LogId;
-use crate::store::Store;
+use crate::store::{Store, StoreEvent, token, token_kind};
 use crate::{Mark, PartitionKey};
 
 /// The queues are gone through when this part of all ids are of dropped logs.
@@ -21,6 +25,8 @@ struct Dropping {
     log: LogId,
     operations: u32,
     directory: String,
+    /// Where the directory goes after that; `None` when it is removed.
+    aside: Option<String>,
 }
 
 /// What is left of dropped partitions.
@@ -31,11 +37,85 @@ pub(crate) struct Dropped {
     retired: Vec<LogId>,
     /// Ids that nothing names any more.
     pub free_ids: Vec<LogId>,
+    /// Moves and notes under way, by the number in their token: what stays behind if they fail.
+    moving: BTreeMap<u32, String>,
+    next_move: u32,
 }
 
 impl Store {
     /// Forgets the partition and removes its directory. The caller holds a durable tombstone.
     pub fn drop_partition(&mut self, log: LogId, disk: &mut Vec<DiskRequest>) {
+        self.drop_log(log, None, disk);
+    }
+
+    /// Forgets the partition and moves its directory to `aside`. True when there is something to
+    /// keep: a directory without records is removed. The caller holds a durable tombstone.
+    pub fn drop_partition_to(
+        &mut self,
+        log: LogId,
+        aside: String,
+        disk: &mut Vec<DiskRequest>,
+    ) -> bool {
+        let state = self.live_log(log);
+        let keeps = state.is_some_and(|log| !log.segments.is_empty() || !log.holes.is_empty());
+        self.drop_log(log, keeps.then_some(aside), disk);
+        keeps
+    }
+
+    /// Moves a file or directory that no log of this store has. [`StoreEvent::StaysBehind`] follows
+    /// when that fails; a path that is not there is fine.
+    pub fn move_aside(&mut self, from: String, to: String, disk: &mut Vec<DiskRequest>) {
+        self.push_move(from.clone(), DiskOperation::Rename { from, to });
+        self.drain_background(disk);
+    }
+
+    /// Writes a small file beside what was moved. [`StoreEvent::StaysBehind`] follows when that
+    /// fails.
+    pub fn write_note(&mut self, path: String, bytes: Vec<u8>, disk: &mut Vec<DiskRequest>) {
+        self.push_move(path.clone(), DiskOperation::WriteWhole { path, bytes });
+        self.drain_background(disk);
+    }
+
+    /// Removes a file or directory that no log of this store has.
+    pub fn discard(&mut self, path: String, disk: &mut Vec<DiskRequest>) {
+        self.push_move(path.clone(), DiskOperation::Remove { path });
+        self.drain_background(disk);
+    }
+
+    fn push_move(&mut self, path: String, operation: DiskOperation) {
+        let number = self.dropped.next_move;
+        self.dropped.next_move = number.wrapping_add(1);
+        self.dropped.moving.insert(number, path);
+        self.background_in_flight += 1;
+        self.background.push(DiskRequest {
+            token: token(token_kind::MOVE_ASIDE, number),
+            operation,
+        });
+    }
+
+    /// A move or a note has ended.
+    pub(crate) fn move_done(
+        &mut self,
+        number: u32,
+        result: Result<usize, DiskError>,
+        events: &mut Vec<StoreEvent>,
+    ) {
+        self.background_in_flight -= 1;
+        let path = self.dropped.moving.remove(&number);
+        if let (Some(path), Err(error)) = (path, result)
+            && error != DiskError::NotFound
+        {
+            events.push(StoreEvent::StaysBehind { path, error });
+        }
+    }
+
+    /// What a move is about, for the message.
+    pub(crate) fn path_of_move(&self, number: u32) -> String {
+        let path = self.dropped.moving.get(&number).cloned();
+        path.unwrap_or_else(|| "a file".to_owned())
+    }
+
+    fn drop_log(&mut self, log: LogId, aside: Option<String>, disk: &mut Vec<DiskRequest>) {
         let Some(mut state) = self.logs[log.0 as usize].take() else {
             return;
         };
@@ -61,9 +141,10 @@ impl Store {
             log,
             operations: state.operations,
             directory: state.directory(),
+            aside,
         };
         if dropping.operations == 0 {
-            self.remove_path(dropping.directory);
+            self.clear_away(dropping);
         } else {
             self.dropped.dropping.push(dropping);
         }
@@ -92,6 +173,7 @@ impl Store {
             dropping,
             retired,
             free_ids,
+            ..
         } = &mut self.dropped;
         let mut busy: Vec<LogId> = dropping.iter().map(|entry| entry.log).collect();
         busy.sort_unstable();
@@ -138,7 +220,17 @@ impl Store {
         self.dropped.dropping[at].operations -= 1;
         if self.dropped.dropping[at].operations == 0 {
             let gone = self.dropped.dropping.swap_remove(at);
-            self.remove_path(gone.directory);
+            self.clear_away(gone);
+        }
+    }
+
+    fn clear_away(&mut self, gone: Dropping) {
+        match gone.aside {
+            None => self.remove_path(gone.directory),
+            Some(to) => {
+                let from = gone.directory;
+                self.push_move(from.clone(), DiskOperation::Rename { from, to });
+            }
         }
     }
 }

@@ -153,6 +153,8 @@ pub enum StoreEvent {
     Located { log: LogId },
     /// A new log start is durable.
     LogStart { log: LogId, offset: Offset },
+    /// What no log needs any more could not be moved or removed.
+    StaysBehind { path: String, error: DiskError },
     /// The clean stop is complete.
     ShutdownComplete,
     /// A write or flush failed: what is on disk is unknown. The host ends the process.
@@ -175,6 +177,8 @@ pub(crate) mod token_kind {
     pub const LOCATE: u64 = 0x0a;
     /// Removals: only counted.
     pub const REMOVE: u64 = 0x0b;
+    /// Moves of what no log needs any more: the number of the move.
+    pub const MOVE_ASIDE: u64 = 0x0c;
 }
 
 pub(crate) fn token(kind: u64, id: u32) -> DiskToken {
@@ -190,8 +194,8 @@ fn may_have_lost_writes(kind: u64, error: DiskError) -> bool {
     const EIO: i32 = 5;
     match (kind, error) {
         (token_kind::LOAD | token_kind::LOOKUP | token_kind::LOCATE, _) => false,
-        // A tree that is in use or not empty is not removed, and that is all.
-        (token_kind::REMOVE, error) => error == DiskError::Io(EIO),
+        // A tree that is in use or not empty stays where it is, and that is all.
+        (token_kind::REMOVE | token_kind::MOVE_ASIDE, error) => error == DiskError::Io(EIO),
         (_, DiskError::Io(errno)) => !DESCRIPTORS.contains(&errno),
         (_, DiskError::Full | DiskError::NotFound | DiskError::Denied(_)) => false,
     }
@@ -490,7 +494,10 @@ impl Store {
         if let Err(error) = completion.result
             && may_have_lost_writes(kind, error)
         {
-            let path = self.directory_of(log);
+            let path = match kind {
+                token_kind::MOVE_ASIDE => self.path_of_move(log.0),
+                _ => self.directory_of(log),
+            };
             return self.fail(path, error, events);
         }
         match kind {
@@ -505,6 +512,11 @@ impl Store {
                 return;
             }
             token_kind::CHECKPOINT => self.checkpoint_written(completion.result, disk),
+            token_kind::MOVE_ASIDE => {
+                self.move_done(log.0, completion.result, events);
+                self.step_shutdown(disk, events);
+                return;
+            }
             _ => self.operation_done(log),
         }
         if self.live_log(log).is_some() {

@@ -30,6 +30,9 @@ const CLIENT_VARIABLES: [&str; 1] = ["HIGHWATER_BOOTSTRAP_SERVER"];
 /// offsets.
 const GROUP_BYTES_LIMIT: usize = 64 << 20;
 
+/// Largest `delete_retention_hours`: ten years.
+const DELETE_RETENTION_HOURS_MAX: u64 = 87_600;
+
 /// What a core does when idle.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -90,6 +93,7 @@ pub struct NodeConfig {
     pub num_partitions: i32,
     pub topics_max: usize,
     pub partitions_max: usize,
+    pub delete_retention_hours: u64,
     pub ledger_lag_ms: u64,
     pub ledger_lag_bytes: u64,
     pub barriers_in_flight_max: usize,
@@ -192,6 +196,14 @@ impl NodeConfig {
         if self.first_segment_bytes < 65_536 || !self.first_segment_bytes.is_multiple_of(4096) {
             let allowed = "a multiple of 4096, at least 65536";
             return wrong("first_segment_bytes", &self.first_segment_bytes, allowed);
+        }
+        if self.delete_retention_hours > DELETE_RETENTION_HOURS_MAX {
+            let allowed = format!("0 to {DELETE_RETENTION_HOURS_MAX}");
+            return wrong(
+                "delete_retention_hours",
+                &self.delete_retention_hours,
+                &allowed,
+            );
         }
         if !(1..=BARRIERS_IN_FLIGHT_MAX).contains(&self.barriers_in_flight_max) {
             let allowed = format!("1 to {BARRIERS_IN_FLIGHT_MAX}");

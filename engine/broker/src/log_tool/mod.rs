@@ -1,14 +1,16 @@
 //! `highwater log`: what lies in the data directory of a stopped node, dumped and verified.
 //!
-//! Only reads. `place` finds out what a path is and keeps nodes away, `dump` prints, `verify` judges;
-//! `records` knows what is in the records of the broker's own logs. The formats themselves are the
-//! store's (`highwater_store::inspect`).
+//! Dumping and verifying only read; `quarantine` puts topics back or removes them. `place` finds out
+//! what a path is and keeps nodes away, `dump` prints, `verify` judges; `records` knows what is in the
+//! records of the broker's own logs. The formats themselves are the store's
+//! (`highwater_store::inspect`).
 
 mod dump;
 mod dump_segment;
 mod hex;
 mod line;
 mod place;
+mod quarantine;
 mod records;
 #[cfg(test)]
 mod tests;
@@ -71,6 +73,9 @@ pub enum LogCommand {
     /// Check the files of a stopped node for damage.
     #[command(after_help = HELP_VERIFY)]
     Verify(VerifyArgs),
+    /// Data that no topic has: show it, put it back, remove it.
+    #[command(subcommand, after_help = quarantine::HELP)]
+    Quarantine(quarantine::QuarantineCommand),
 }
 
 /// Flags of `log dump`.
@@ -142,6 +147,9 @@ pub fn run(command: &LogCommand) -> ExitCode {
     let ended = match command {
         LogCommand::Dump(args) => dump::run(args, &mut out).map(|()| ExitCode::SUCCESS),
         LogCommand::Verify(args) => verify::run(args, &mut out).map(verify::Totals::exit_code),
+        LogCommand::Quarantine(command) => {
+            quarantine::run(command, &mut out).map(|()| ExitCode::SUCCESS)
+        }
     };
     let ended = ended.and_then(|code| {
         out.flush()?;

@@ -77,7 +77,7 @@ impl Target {
     }
 }
 
-fn is_data_directory(path: &Path) -> bool {
+pub(super) fn is_data_directory(path: &Path) -> bool {
     path.join("superblock").is_file()
         || (path.join("marks").is_dir() && path.join("topics").is_dir())
 }

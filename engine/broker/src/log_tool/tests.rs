@@ -35,6 +35,22 @@ struct Program {
     command: LogCommand,
 }
 
+fn created(topic_id: TopicId, name: &str) -> MetadataRecord {
+    MetadataRecord::Topic {
+        topic_id: topic_id.0,
+        name: name.to_string(),
+        partitions: 1,
+        core_slot_base: 0,
+        config: Vec::new(),
+    }
+}
+
+fn deleted(topic_id: TopicId) -> MetadataRecord {
+    MetadataRecord::TopicDeleted {
+        topic_id: topic_id.0,
+    }
+}
+
 /// A data directory that goes with the test.
 struct Node {
     path: PathBuf,
@@ -60,16 +76,9 @@ impl Node {
             marks: Vec::new(),
         };
         Superblock::format(&mut node.disk(), CLUSTER, NodeId(1), DiskId([4; 16])).expect("formats");
-        let topic = |topic_id: TopicId, name: &str| MetadataRecord::Topic {
-            topic_id: topic_id.0,
-            name: name.to_string(),
-            partitions: 1,
-            core_slot_base: 0,
-            config: Vec::new(),
-        };
         let topics = [
-            topic(ORDERS, "orders"),
-            topic(OFFSETS, "__consumer_offsets"),
+            created(ORDERS, "orders"),
+            created(OFFSETS, "__consumer_offsets"),
         ];
         node.log(
             METADATA_TOPIC,
@@ -178,6 +187,7 @@ fn run(words: &[&str]) -> (String, Result<u64, LogToolError>) {
     let ended = match parsed.expect("parses").command {
         LogCommand::Dump(args) => dump::run(&args, &mut out).map(|()| 0),
         LogCommand::Verify(args) => verify::run(&args, &mut out).map(|totals| totals.damages),
+        LogCommand::Quarantine(command) => quarantine::run(&command, &mut out).map(|()| 0),
     };
     (String::from_utf8(out).expect("text"), ended)
 }
@@ -304,6 +314,18 @@ fn topics_on_disk_and_in_the_metadata_log_are_compared() {
     let gone = TopicId([9; 16]);
     node.log("gone", gone, &[batch(Codec::None)]);
     let directory = partition_directory("gone", gone, METADATA_PARTITION);
+    let expected = vec![("unknown-topic".to_string(), directory.clone(), None)];
+    assert_eq!(findings(&node.at("")), expected);
+
+    let deleted = encode_batch(&[created(gone, "gone"), deleted(gone)], 6);
+    let topics = encode_batch(
+        &[
+            created(ORDERS, "orders"),
+            created(OFFSETS, "__consumer_offsets"),
+        ],
+        5,
+    );
+    node.log(METADATA_TOPIC, METADATA_TOPIC_ID, &[topics, deleted]);
     let expected = vec![("deleted-topic".to_string(), directory, None)];
     assert_eq!(findings(&node.at("")), expected);
 
@@ -572,4 +594,111 @@ fn the_examples_in_the_help_parse() {
         }
     }
     assert!(count >= 8);
+}
+
+/// The data of a topic `gone` in quarantine: the entry's name and where its segment is.
+fn quarantined(node: &mut Node, reason: &str, note: Option<&str>) -> (String, String) {
+    let id = TopicId([9; 16]);
+    node.log("gone", id, &[batch(Codec::None)]);
+    let entry = format!("1764559200000-{reason}-{id}");
+    let directory = format!("quarantine/{entry}");
+    let mut disk = node.disk();
+    let from = format!("topics/gone/{id}");
+    disk.rename(&from, &format!("{directory}/gone"))
+        .expect("moved");
+    if let Some(note) = note {
+        let path = format!("{directory}/topic.json");
+        disk.write_whole(&path, note.as_bytes()).expect("written");
+    }
+    let segment = Node::segment("gone", id);
+    let rest = segment.strip_prefix(&from).expect("it lies there");
+    (entry, format!("{directory}/gone{rest}"))
+}
+
+#[test]
+fn data_in_quarantine_is_listed_and_noted() {
+    let mut node = Node::new();
+    let (empty, ended) = run(&["quarantine", "list", &node.at("")]);
+    assert!(ended.is_ok() && empty.contains("nothing"), "{empty}");
+    let (entry, _) = quarantined(&mut node, "unknown", None);
+    let (text, ended) = run(&["quarantine", "list", &node.at(""), "--json"]);
+    ended.expect("listed");
+    let listed = &objects(&text)[0];
+    assert_eq!(listed["name"], entry);
+    assert_eq!(
+        (&listed["topic"], &listed["partitions"]),
+        (&"gone".into(), &1.into())
+    );
+    assert_eq!(listed["bytes"], SEGMENT_BYTES);
+    node.disk().remove("topics/gone").expect("removed");
+    let noted = findings(&node.at(""));
+    let expected = (
+        "quarantined".to_string(),
+        format!("quarantine/{entry}"),
+        None,
+    );
+    assert_eq!(noted, [expected]);
+}
+
+#[test]
+fn a_topic_is_put_back_as_its_note_says() {
+    let mut node = Node::new();
+    let note = r#"{"topic": "gone", "partitions": 5, "config": [["retention.ms", "7"]]}"#;
+    let (entry, segment) = quarantined(&mut node, "deleted", Some(note));
+    let (text, ended) = run(&["quarantine", "restore", &node.at(""), &entry]);
+    ended.expect("restores");
+    assert!(text.contains("5 partitions"), "{text}");
+    assert!(!std::path::Path::new(&node.at(&segment)).exists());
+    let back = Node::segment("gone", TopicId([9; 16]));
+    assert!(std::path::Path::new(&node.at(&back)).exists());
+    let restoring = entry.replace("deleted", "restoring");
+    let kept = std::fs::read(node.at(&format!("quarantine/{restoring}/topic.json")));
+    let kept = crate::quarantine::Note::decode(&kept.expect("a note")).expect("understood");
+    assert_eq!((kept.partitions, kept.config.len()), (5, 1));
+    assert!(!std::path::Path::new(&node.at(&format!("quarantine/{entry}"))).exists());
+    // What was put back is data of a topic: the next start registers it.
+    let kinds: Vec<String> = findings(&node.at("")).into_iter().map(|it| it.0).collect();
+    assert_eq!(kinds, ["quarantined"]);
+}
+
+#[test]
+fn a_topic_whose_name_is_taken_is_put_back_under_another() {
+    let mut node = Node::new();
+    let (entry, segment) = quarantined(&mut node, "unknown", None);
+    let restore = |more: &[&str]| {
+        let path = node.at("");
+        let words = ["quarantine", "restore", &path, &entry];
+        let words: Vec<&str> = words.iter().chain(more).copied().collect();
+        run(&words).1
+    };
+    let refused = |more: &[&str], why: &str| {
+        let error = restore(more).expect_err("refused").to_string();
+        assert!(error.contains(why), "{error}");
+        assert!(std::path::Path::new(&node.at(&segment)).exists());
+    };
+    refused(&["--as", "orders"], "--as NAME");
+    refused(&["--as", "a/b"], "no name of a topic");
+    let other = run(&["quarantine", "restore", &node.at(""), "5-deleted-x"]);
+    assert!(other.1.is_err());
+    restore(&["--as", "found", "--partitions", "4"]).expect("restores");
+    let back = Node::segment("found", TopicId([9; 16]));
+    assert!(std::path::Path::new(&node.at(&back)).exists());
+}
+
+#[test]
+fn only_what_is_meant_is_removed_from_quarantine() {
+    let mut node = Node::new();
+    let (_, deleted) = quarantined(&mut node, "deleted", None);
+    let (_, unknown) = quarantined(&mut node, "unknown", None);
+    let is_there = |path: &str| std::path::Path::new(&node.at(path)).exists();
+    run(&["quarantine", "purge", &node.at(""), "--deleted"])
+        .1
+        .expect("purges");
+    assert_eq!((is_there(&deleted), is_there(&unknown)), (false, true));
+    run(&["quarantine", "purge", &node.at(""), "--all"])
+        .1
+        .expect("purges");
+    assert!(!is_there(&unknown));
+    let error = run(&["quarantine", "purge", &node.at(""), "nothing"]).1;
+    assert!(error.is_err());
 }

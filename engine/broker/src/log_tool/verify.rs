@@ -1,7 +1,7 @@
 //! `log verify`: hands everything that was asked for to the store's inspection, judges the records
 //! inside, prints what was found and sums up.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Write};
 use std::process::ExitCode;
 
@@ -18,8 +18,11 @@ use super::line::Line;
 use super::place::Target;
 use super::records::{Content, check, check_own};
 use super::{Format, LogToolError, VerifyArgs};
+use crate::boot::restored::read_note;
+use crate::boot::set_aside::entries;
 use crate::metadata::METADATA_TOPIC;
 use crate::metadata::record::{MetadataRecord, decode_batch};
+use crate::quarantine::{self, Reason};
 
 /// How often progress is told on standard error.
 const PROGRESS_INTERVAL_NS: u64 = 5_000_000_000;
@@ -70,6 +73,8 @@ struct Listener<'a> {
 #[derive(Debug, Default)]
 struct Topics {
     names: BTreeMap<TopicId, String>,
+    /// Those whose tombstone was read.
+    deleted: BTreeSet<TopicId>,
     /// Nothing of the log is missing or unreadable.
     is_whole: bool,
 }
@@ -79,9 +84,11 @@ impl Topics {
         match record {
             MetadataRecord::Topic { topic_id, name, .. } => {
                 self.names.insert(TopicId(*topic_id), name.clone());
+                self.deleted.remove(&TopicId(*topic_id));
             }
             MetadataRecord::TopicDeleted { topic_id } => {
                 self.names.remove(&TopicId(*topic_id));
+                self.deleted.insert(TopicId(*topic_id));
             }
             MetadataRecord::Partitions { .. }
             | MetadataRecord::TopicConfig { .. }
@@ -211,22 +218,85 @@ fn verify_directory(target: &Target, listener: &mut Listener<'_>) {
     for place in metadata {
         verify_place(place, &facts, target, listener);
     }
+    tell_quarantine(disk, listener);
     for place in &others {
         let id = place.key.map(|key| key.topic_id);
         let topics = &listener.topics;
         let is_known = id.is_some_and(|id| topics.names.get(&id) == Some(&place.topic));
         if topics.is_whole && !is_known {
+            let kind = match id.is_some_and(|id| topics.deleted.contains(&id)) {
+                true => FindingKind::DeletedTopic,
+                false => FindingKind::UnknownTopic,
+            };
             let detail = format!("partition {} is of no topic there is", place.name());
-            listener.finding(Finding::of(
-                FindingKind::DeletedTopic,
-                &place.directory,
-                detail,
-            ));
+            listener.finding(Finding::of(kind, &place.directory, detail));
         } else if target.reaches_into(&place.directory) {
             verify_place(place, &facts, target, listener);
         }
     }
     tell_missing(&facts, &places, listener);
+}
+
+/// What is in quarantine. A topic that was put back is one the next start knows.
+fn tell_quarantine(disk: &dyn BootDisk, listener: &mut Listener<'_>) {
+    let found = match entries(disk) {
+        Ok(found) => found,
+        Err(error) => {
+            let kind = FindingKind::Unreadable;
+            let finding = Finding::of(kind, quarantine::DIRECTORY, error.to_string());
+            return listener.finding(finding);
+        }
+    };
+    for entry in found {
+        let note = read_note(disk, entry).ok();
+        let topic = note.as_ref().map_or("?", |note| &note.topic);
+        let what = match entry.reason {
+            Reason::Deleted => format!("topic {topic} was deleted"),
+            Reason::Unknown => "neither the topic nor its deletion was in the metadata".to_string(),
+            Reason::Restoring => format!("topic {topic} was put back"),
+        };
+        if let (Reason::Restoring, Some(note)) = (entry.reason, note) {
+            listener.topics.names.insert(entry.topic_id, note.topic);
+        }
+        listener.finding(Finding::of(FindingKind::Quarantined, &entry.path(), what));
+    }
+}
+
+/// The topics of a stopped node; `None` when its metadata log is damaged.
+pub(super) fn topics_of(disk: &dyn BootDisk) -> Option<BTreeMap<TopicId, String>> {
+    let mut reader = MetadataReader {
+        topics: Topics::default(),
+        is_damaged: false,
+    };
+    let facts = verify_node(disk, &mut reader);
+    let places = find_partitions(disk, &mut reader);
+    // What is wrong elsewhere is not its concern.
+    reader.is_damaged = false;
+    for place in places.iter().filter(|place| place.topic == METADATA_TOPIC) {
+        verify_partition(disk, place, &facts, &mut reader);
+    }
+    (!reader.is_damaged).then_some(reader.topics.names)
+}
+
+/// Folds the metadata log and nothing else.
+struct MetadataReader {
+    topics: Topics,
+    is_damaged: bool,
+}
+
+impl VerifyHost for MetadataReader {
+    fn finding(&mut self, finding: Finding) {
+        self.is_damaged |= finding.kind.gravity() == Gravity::Damage;
+    }
+
+    fn batch(&mut self, batch: &BatchAt<'_>) {
+        match decode_batch(batch.header, batch.bytes) {
+            Ok(records) => records.iter().for_each(|record| self.topics.apply(record)),
+            Err(_) => self.is_damaged = true,
+        }
+    }
+
+    fn scanned(&mut self, _bytes: u64) {}
 }
 
 fn verify_place(

@@ -239,8 +239,16 @@ kinds! {
         "a small file was being written when the process ended"
         "leaves it alone; the next write of that file replaces it"
     DeletedTopic "deleted-topic" Note
-        "data of a topic that the metadata log does not have: it was deleted"
-        "removes it"
+        "data of a topic whose deletion is in the metadata log"
+        "moves it to quarantine, or removes it where deleted data is not kept"
+    UnknownTopic "unknown-topic" Damage
+        "the metadata log has neither the topic nor its deletion: it lost records, is an old copy, or \
+         somebody put the directory here"
+        "moves it to quarantine and keeps it; `highwater log quarantine restore` puts it back"
+    Quarantined "quarantined" Note
+        "data that no topic has waits until its time has come or somebody decides"
+        "removes what was deleted after delete_retention_hours, keeps what is unknown, registers what \
+         was put back"
     UnknownFile "unknown-file" Note
         "a file that is not ours"
         "leaves it alone"

@@ -38,7 +38,7 @@ pub fn verify_node(boot: &dyn BootDisk, host: &mut dyn VerifyHost) -> NodeFacts 
         let is_ours = match entry.is_directory {
             true => matches!(
                 entry.name.as_str(),
-                MARKS_DIRECTORY | CHECKPOINT_DIRECTORY | "topics" | "lost+found"
+                MARKS_DIRECTORY | CHECKPOINT_DIRECTORY | "topics" | "quarantine" | "lost+found"
             ),
             false => matches!(entry.name.as_str(), "superblock" | "lock"),
         };
