@@ -13,6 +13,7 @@ from power_cuts.load import identity
 
 RESUME_STEPS_MAX = 200
 OFFSET_OUT_OF_RANGE = 1
+HEADER_BYTES = 61
 
 
 @dataclasses.dataclass
@@ -28,6 +29,7 @@ class Outcome:
     foreign: int = 0
     refused: int = 0
     damages: int = 0
+    not_resumed: int = 0
     cuts_with_loss: int = 0
 
     def add(self, other):
@@ -39,16 +41,20 @@ class Outcome:
         """Everything that a promise forbids."""
         return (
             self.lost + self.duplicated + self.holes + self.misplaced + self.foreign
-            + self.refused + self.damages
+            + self.refused + self.damages + self.not_resumed
         )
 
 
 def stored_batches(data):
-    """(base offset, records, identity) of every whole batch. The client's CRC is in the identity."""
+    """(base offset, records, identity) of every whole batch. The client's CRC is in the identity.
+    Bytes that are no batch at all are one foreign record."""
     at = 0
-    while at + 61 <= len(data):
+    while at + HEADER_BYTES <= len(data):
         base, length = struct.unpack_from(">qi", data, at)
         end = at + 12 + length
+        if end < at + HEADER_BYTES:
+            yield base, 1, identity(data[at:])
+            return
         if end > len(data):
             return
         yield base, struct.unpack_from(">i", data, at + 57)[0], identity(data[at:end])
@@ -66,8 +72,9 @@ class PartitionCheck:
         self.found = {}  # batch number: offset
         self.outcome = Outcome()
         self.end = 0
+        self.told = ""
 
-    def run(self, by_identity):
+    def run(self, by_identity, resume):
         self._read(by_identity)
         outcome, batches = self.outcome, self.partition.batches
         outcome.acknowledged = sum(batches[number].records for number in self.must_be)
@@ -76,8 +83,8 @@ class PartitionCheck:
                 outcome.lost += batches[number].records
             elif self.found[number] != offset:
                 outcome.misplaced += batches[number].records
-        if outcome.bad() == 0 and self.partition.index % 2 == 0:
-            self._produce_on(by_identity)
+        if resume and outcome.bad() == 0 and self.partition.index % 2 == 0:
+            self._produce_on()
         return outcome
 
     def _read(self, by_identity):
@@ -126,7 +133,7 @@ class PartitionCheck:
                 return None
         return None
 
-    def _produce_on(self, by_identity):
+    def _produce_on(self):
         """The last two that are there again, and the two that follow: each once, at its place."""
         batches = self.partition.batches
         following = max(self.found, default=-1) + 1
@@ -135,30 +142,37 @@ class PartitionCheck:
             answer = self.connection.call(kafka.PRODUCE, 8, body)
             _, error, offset = kafka.parse_produce(answer)
             if error or offset != batch.base:
-                self.outcome.misplaced += batch.records
-            else:
-                self.end = max(self.end, offset + batch.records)
-        start = batches[following].base if following < len(batches) else None
-        if start is None:
-            return
+                again = "again" if batch.number < following else "next"
+                self.told = f" (batch {batch.number} {again}: error {error}, offset {offset}"
+                self.told += f" for {batch.base})"
+                self.outcome.not_resumed += 1
+                return
+            self.end = max(self.end, offset + batch.records)
+        if following < len(batches):
+            self._read_on(batches[following : following + 2])
+
+    def _read_on(self, batches):
+        """What was just produced is there once and nothing behind it."""
+        start = batches[0].base
         error, high_watermark, _, data = self._fetch(start)
         there = [key for base, _, key in stored_batches(data) if base >= start]
-        wanted = [identity(batch.bytes) for batch in batches[following : following + 2]]
-        if error or high_watermark != self.end or there != wanted:
-            self.outcome.duplicated += 1
+        if error or high_watermark != self.end or there != [identity(one.bytes) for one in batches]:
+            self.told = f" (produced on, then error {error}, end {high_watermark} for {self.end})"
+            self.outcome.not_resumed += 1
 
 
-def check(port, partitions, by_identity, place):
-    """What the broker at `port` has after a cut at `place`; (outcome, sentences about failures)."""
+def check(port, partitions, by_identity, place, resume):
+    """What the broker at `port` has after a cut at `place`; (outcome, sentences about failures).
+    `resume` has idempotent producers go on."""
     connection = kafka.Connection("127.0.0.1", port)
     total, told = Outcome(), []
     for partition in partitions:
         one = PartitionCheck(connection, partition, place)
-        outcome = one.run(by_identity)
+        outcome = one.run(by_identity, resume)
         if outcome.bad():
             told.append(f"{partition.name()}: " + ", ".join(
                 f"{value} {name}" for name, value in dataclasses.asdict(outcome).items() if value
-            ))
+            ) + one.told)
         total.add(outcome)
     connection.close()
     total.cuts, total.cuts_with_loss = 1, int(total.lost > 0)

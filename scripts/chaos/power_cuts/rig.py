@@ -172,7 +172,9 @@ class Run:
                 damages = self.system.examine(directory)
                 broker = self.system.start(directory)
                 try:
-                    outcome, told = check.check(broker.port, started, by_identity, place)
+                    outcome, told = check.check(
+                        broker.port, started, by_identity, place, self.system.resumes
+                    )
                 finally:
                     broker.kill()
         except (RuntimeError, OSError, AssertionError) as error:

@@ -1,9 +1,11 @@
 """The brokers under test, as the rig starts them on a mounted directory."""
 
+import contextlib
 import dataclasses
 import json
 import os
 import signal
+import socket
 import subprocess
 import tempfile
 import time
@@ -23,6 +25,8 @@ KAFKA_SECONDS_MAX = 120
 
 class Highwater:
     name = "Highwater"
+    # An idempotent producer that goes on after a cut finds its last five batches known.
+    resumes = True
 
     def __init__(self, binary, cores=2):
         self.binary, self.cores = str(binary), cores
@@ -73,6 +77,9 @@ class KafkaNode:
 class Kafka:
     """Apache Kafka, one node, with its defaults or a few more properties."""
 
+    # After a start from a snapshot it knows a producer's last batch only: no part of this.
+    resumes = False
+
     def __init__(self, name, properties=""):
         self.name, self.properties = name, properties
 
@@ -80,7 +87,7 @@ class Kafka:
         subprocess.run([INTEROP / "apache-kafka", "fetch"], check=True)
 
     def start(self, directory):
-        script, port = INTEROP / "apache-kafka", free_port()
+        script, port = INTEROP / "apache-kafka", free_pair()
         data, file = os.path.join(directory, "kafka"), os.path.join(directory, "kafka.properties")
         text = subprocess.run(
             [script, "properties", str(port), data], check=True, capture_output=True, text=True
@@ -111,6 +118,15 @@ class Kafka:
 
     def examine(self, directory):
         return []
+
+
+def free_pair():
+    """A free port whose successor, that of Kafka's controller, is free too."""
+    while True:
+        port = free_port()
+        with socket.socket() as probe, contextlib.suppress(OSError, OverflowError):
+            probe.bind(("127.0.0.1", port + 1))
+            return port
 
 
 def answers(port):
