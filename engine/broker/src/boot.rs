@@ -245,6 +245,9 @@ pub struct ShardFactory {
     identity: NodeIdentity,
     ledgers: LedgerImage,
     clean: bool,
+    /// The number of this run of the node.
+    run: u64,
+    superblock: Mutex<Superblock>,
     barrier: Barrier,
     direct_io: bool,
     handoff: MetadataHandoff,
@@ -253,27 +256,28 @@ pub struct ShardFactory {
 }
 
 impl ShardFactory {
-    /// Reads what all cores share.
+    /// Reads what all cores share, and notes in the superblock that a run begins.
     ///
     /// # Errors
-    /// Ledgers that cannot be read at all.
+    /// Ledgers that cannot be read at all, a superblock that cannot be written.
     pub fn new(
         identity: NodeIdentity,
-        boot: &OsBootDisk,
+        boot: &mut OsBootDisk,
         probe: &DiskProbe,
-        clean: bool,
+        mut superblock: Superblock,
     ) -> Result<ShardFactory, BootError> {
-        let ledgers = LedgerImage::read(boot).map_err(say)?;
-        if !ledgers.is_readable() {
-            tracing::error!(
-                "a marks ledger is missing, or damaged in both copies: recovery cannot tell a torn \
-                 tail from lost records, and keeps whatever is valid"
-            );
-        }
+        let mut ledgers = LedgerImage::read_of(boot, superblock.runs()).map_err(say)?;
+        describe_ledgers(&ledgers, &superblock);
+        let clean = superblock.clean_shutdown;
+        let newest_run = ledgers.newest_run();
+        let run = superblock.mark_running(boot, newest_run).map_err(say)?;
+        ledgers.begin_run(run);
         Ok(ShardFactory {
             identity,
             ledgers,
             clean,
+            run,
+            superblock: Mutex::new(superblock),
             barrier: barrier_for(probe),
             direct_io: probe.direct_io,
             handoff: MetadataHandoff::default(),
@@ -296,12 +300,25 @@ impl ShardFactory {
         let shard = result?;
         let cores = self.identity.cores;
         if self.recovered.fetch_add(1, Ordering::AcqRel) + 1 == cores {
-            let mut boot = OsBootDisk::new(&self.identity.config.data_dir, self.direct_io);
-            highwater_store::forget_former_process(&mut boot, cores).map_err(|error| {
-                format!("what the former process left for recovery cannot be removed: {error}")
-            })?;
+            self.take_over(cores)?;
         }
         Ok(shard)
+    }
+
+    /// Every core's ledger is durable and every log is recovered: from now on this run is the one that
+    /// counts, and what the former process left for recovery goes.
+    fn take_over(&self, cores: usize) -> Result<(), String> {
+        let mut boot = OsBootDisk::new(&self.identity.config.data_dir, self.direct_io);
+        let mut superblock = self
+            .superblock
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        superblock
+            .mark_serving(&mut boot, self.run, cores as u16)
+            .map_err(|error| error.to_string())?;
+        highwater_store::forget_former_process(&mut boot, cores).map_err(|error| {
+            format!("what the former process left for recovery cannot be removed: {error}")
+        })
     }
 
     fn recover(&self, core: CoreId) -> Result<Shard, String> {
@@ -430,7 +447,23 @@ impl ShardFactory {
             ));
         }
         let records = read_metadata(store, boot, log)?;
+        if !report.vouch && records.is_empty() && self.has_served() {
+            return Err(
+                "the metadata log is empty and so are the marks that would say how far it \
+                        went, but this node has served; restore the directories topics and marks \
+                        from a backup, or move the data directory away to start empty"
+                    .to_string(),
+            );
+        }
         Ok((log, records))
+    }
+
+    fn has_served(&self) -> bool {
+        let superblock = self
+            .superblock
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        superblock.served_run > 0
     }
 
     /// Registers the topics that an operator has put back.
@@ -532,6 +565,36 @@ impl ShardFactory {
             table.put(topic, &opened);
         }
         Ok(logs)
+    }
+}
+
+/// Says what is wrong with the ledgers, and with the superblock beside them.
+fn describe_ledgers(ledgers: &LedgerImage, superblock: &Superblock) {
+    for core in ledgers.old_copies() {
+        tracing::error!(
+            core = core.0,
+            "the marks ledger of this core is older than the last run of the node: an old copy was \
+             put back; it is not believed, logs are scanned and nothing that is valid is cut"
+        );
+    }
+    for core in ledgers.missing() {
+        tracing::error!(
+            core = core.0,
+            "the marks ledger of this core is missing though the core has served"
+        );
+    }
+    if ledgers.newest_run() > superblock.sequence {
+        tracing::error!(
+            sequence = superblock.sequence,
+            newest_run = ledgers.newest_run(),
+            "the superblock is older than the marks ledgers: an old copy was put back"
+        );
+    }
+    if !ledgers.is_readable() {
+        tracing::error!(
+            "a marks ledger is missing, old, or damaged in both copies: recovery cannot tell a torn \
+             tail from lost records, and keeps whatever is valid"
+        );
     }
 }
 

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use highwater_base::CoreId;
 use highwater_ops::{Endpoint, MemoryPool, NodeFacts};
 use highwater_reactor::{DiskProbe, OsBootDisk};
+use highwater_store::Superblock;
 
 use crate::boot::{self, BootError, ShardFactory};
 use crate::config::{Advertise, NodeConfig};
@@ -33,8 +34,7 @@ pub fn serve(
     describe_disk(&probe);
 
     let mut disk = OsBootDisk::new(&config.data_dir, probe.direct_io);
-    let mut superblock = boot::open_superblock(&mut disk, &config.data_dir, config.node_id)?;
-    let clean = superblock.clean_shutdown;
+    let superblock = boot::open_superblock(&mut disk, &config.data_dir, config.node_id)?;
     let cores = core_count(&config)?;
     let listen = boot::choose_port(config.listen_address().map_err(|error| say(&error))?)?;
     describe_memory(&config, cores);
@@ -48,10 +48,7 @@ pub fn serve(
         volume,
     };
     let endpoint = start_endpoint(&identity)?;
-    let factory = ShardFactory::new(identity, &disk, &probe, clean)?;
-    superblock
-        .mark_running(&mut disk)
-        .map_err(|error| say(&error))?;
+    let factory = ShardFactory::new(identity, &mut disk, &probe, superblock)?;
 
     let reactor = boot::reactor_config(&config, &probe, cores, listen)?;
     let told = Arc::clone(&config);
@@ -72,6 +69,8 @@ pub fn serve(
     )
     .map_err(|error| say(&error))?;
     drop(endpoint);
+    // The cores have written to it since.
+    let mut superblock = Superblock::open(&disk).map_err(|error| say(&error))?;
     superblock
         .mark_clean(&mut disk)
         .map_err(|error| say(&error))?;

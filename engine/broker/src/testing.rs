@@ -2,7 +2,6 @@
 //! between them carried by hand.
 
 #[path = "../../store/tests/support/disk/mod.rs"]
-#[allow(dead_code, reason = "the store's tests use the rest")]
 pub mod disk;
 
 use std::collections::{BTreeMap, VecDeque};

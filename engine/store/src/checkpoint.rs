@@ -5,7 +5,8 @@
 //! position: the mark is written after the checkpoint and is gone from the ledger once the next
 //! process has begun. Position alone does not tell one clean stop from another (retention and
 //! rolling by time change a log without moving its end), so the checkpoints themselves are removed
-//! before that process serves: what is found at a start was written by the stop before it.
+//! before that process serves, and carry the run of the node that wrote them: one that somebody put
+//! back is of an earlier run than the superblock says.
 
 use std::collections::HashMap;
 
@@ -48,6 +49,8 @@ pub struct LogImage {
 
 #[derive(Clone, Debug, Default, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
 struct CoreImage {
+    /// The run of the node that wrote it.
+    run: u64,
     logs: Vec<LogImage>,
 }
 
@@ -97,28 +100,29 @@ impl LogImage {
     }
 }
 
-pub(crate) fn encode(logs: Vec<LogImage>) -> Vec<u8> {
-    let payload = rkyv::to_bytes::<rkyv::rancor::Error>(&CoreImage { logs });
+pub(crate) fn encode(run: u64, logs: Vec<LogImage>) -> Vec<u8> {
+    let payload = rkyv::to_bytes::<rkyv::rancor::Error>(&CoreImage { run, logs });
     frame(CHECKPOINT_MAGIC, &payload.expect("serialising into memory"))
 }
 
-/// The logs of one checkpoint; `None` when anything does not match.
-pub(crate) fn decode(bytes: &[u8]) -> Option<Vec<LogImage>> {
+/// The run and the logs of one checkpoint; `None` when anything does not match.
+pub(crate) fn decode(bytes: &[u8]) -> Option<(u64, Vec<LogImage>)> {
     let payload = unframe(CHECKPOINT_MAGIC, bytes)?;
     let core = rkyv::from_bytes::<CoreImage, rkyv::rancor::Error>(&payload).ok()?;
-    Some(core.logs)
+    Some((core.run, core.logs))
 }
 
 impl CheckpointImage {
-    /// Reads what there is; a missing or damaged checkpoint only means a scan.
-    pub fn read(boot: &dyn BootDisk) -> CheckpointImage {
+    /// Reads what there is of this run; a missing, damaged or older checkpoint only means a scan.
+    pub fn read(boot: &dyn BootDisk, run: u64) -> CheckpointImage {
         let mut image = CheckpointImage::default();
         let entries = boot.list(DIRECTORY).unwrap_or_default();
         for entry in entries.iter().filter(|entry| !entry.is_directory) {
             let path = format!("{DIRECTORY}/{}", entry.name);
             let bytes = read_whole(boot, &path, entry.size_bytes);
-            let logs = bytes.ok().and_then(|bytes| decode(&bytes));
-            for log in logs.unwrap_or_default() {
+            let decoded = bytes.ok().and_then(|bytes| decode(&bytes));
+            let of_run = decoded.filter(|(of, _)| *of == run);
+            for log in of_run.map(|(_, logs)| logs).unwrap_or_default() {
                 image.logs.insert(log.key(), log);
             }
         }

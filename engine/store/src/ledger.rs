@@ -7,28 +7,34 @@
 //! one; the old stays whole until the new snapshot is on disk, and a generation without a complete
 //! snapshot does not count. At recovery a block is taken from whichever copy has it.
 //!
+//! Every block carries the run of the node that wrote it. A ledger of a run before the one that the
+//! superblock says served last is an old copy that somebody put back: what it says is true of that time
+//! and not of now.
+//!
 //! A durable flush is also the barrier of a group commit: on a device with a volatile cache it
 //! flushes every write that completed before it. The second copy is written along plainly and
 //! becomes durable with a later flush.
+
+mod image;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
 
 use highwater_base::disk::{
-    BootDisk, DirectoryEntry, DiskCompletion, DiskError, DiskOperation, DiskRequest, DiskToken,
-    FileId,
+    BootDisk, DiskCompletion, DiskError, DiskOperation, DiskRequest, DiskToken, FileId,
 };
 use highwater_base::limits::BLOCK_BYTES;
 use highwater_base::{AlignedBuffer, CoreId, Epoch, Offset, Position};
 
 use crate::checkpoint;
 use crate::marks::{
-    BlockHeader, Mark, PartitionKey, RECORDS_PER_BLOCK, SNAPSHOT_ENDS, decode_block, encode_block,
+    BlockHeader, Mark, PartitionKey, RECORDS_PER_BLOCK, SNAPSHOT_ENDS, encode_block,
 };
 
+pub use image::LedgerImage;
+pub(crate) use image::{cores_found, read_what_can_be};
+
 pub(crate) const DIRECTORY: &str = "marks";
-/// Where the partitions are.
-const TOPICS_DIRECTORY: &str = "topics";
 pub(crate) const COPIES: usize = 2;
 /// Blocks of a generation's file at least.
 const FILE_BLOCKS_MIN: usize = 256;
@@ -127,248 +133,6 @@ pub(crate) fn path_of(core: CoreId, copy: usize, generation: u64) -> String {
     format!("{DIRECTORY}/core-{core}-{copy}{half}")
 }
 
-/// The ledgers of all cores as they were found at start, merged: the number of cores may have
-/// changed since they were written.
-#[derive(Clone, Debug, Default)]
-pub struct LedgerImage {
-    partitions: BTreeMap<PartitionKey, PartitionMarks>,
-    generations: BTreeMap<CoreId, u64>,
-    unreadable: bool,
-}
-
-impl LedgerImage {
-    /// Reads every ledger there is.
-    ///
-    /// # Errors
-    /// The disk cannot be read. Damage is not an error: see [`LedgerImage::is_readable`].
-    pub fn read(boot: &dyn BootDisk) -> Result<LedgerImage, LedgerError> {
-        let mut image = LedgerImage::default();
-        for core in cores_found(boot)? {
-            let mut best: Option<Generation> = None;
-            let mut damaged_snapshot = None;
-            let mut anything = false;
-            for half in 0..2 {
-                let found = Generation::read(boot, core, half)?;
-                anything |= found.anything;
-                damaged_snapshot = damaged_snapshot.max(found.damaged_snapshot);
-                if let Some(found) = found.generation
-                    && best.as_ref().is_none_or(|best| best.number < found.number)
-                {
-                    best = Some(found);
-                }
-            }
-            match best {
-                Some(best) => {
-                    // An older generation does not stand in for one that was damaged.
-                    image.unreadable |= best.gap || damaged_snapshot > Some(best.number);
-                    image.generations.insert(core, best.number);
-                    image.merge(best.partitions());
-                }
-                None => image.unreadable |= anything,
-            }
-        }
-        // Marks come before data: where there is data, somebody took them away.
-        image.unreadable |= image.generations.is_empty() && has_data(boot)?;
-        Ok(image)
-    }
-
-    /// The further of two entries wins; a partition's former owner may hold an older one.
-    fn merge(&mut self, partitions: BTreeMap<PartitionKey, PartitionMarks>) {
-        for (key, marks) in partitions {
-            let known = self.partitions.entry(key).or_default();
-            let log_start = known.log_start.max(marks.log_start);
-            if marks.persisted_end >= known.persisted_end {
-                *known = marks;
-            }
-            known.log_start = log_start;
-        }
-    }
-
-    /// What is known of a partition.
-    #[must_use]
-    pub fn get(&self, key: &PartitionKey) -> Option<&PartitionMarks> {
-        self.partitions.get(key)
-    }
-
-    /// The partitions that anything is known of.
-    pub fn keys(&self) -> impl Iterator<Item = &PartitionKey> {
-        self.partitions.keys()
-    }
-
-    /// False when some ledger has damage in both copies: marks may be missing.
-    #[must_use]
-    pub fn is_readable(&self) -> bool {
-        !self.unreadable
-    }
-}
-
-/// Whether the directory holds partitions.
-fn has_data(boot: &dyn BootDisk) -> Result<bool, LedgerError> {
-    match boot.list(TOPICS_DIRECTORY) {
-        Ok(entries) => Ok(!entries.is_empty()),
-        Err(DiskError::NotFound) => Ok(false),
-        Err(error) => Err(LedgerError {
-            path: TOPICS_DIRECTORY.to_string(),
-            error,
-        }),
-    }
-}
-
-/// Cores that have a ledger.
-pub(crate) fn cores_found(boot: &dyn BootDisk) -> Result<Vec<CoreId>, LedgerError> {
-    let entries = match boot.list(DIRECTORY) {
-        Ok(entries) => entries,
-        Err(DiskError::NotFound) => return Ok(Vec::new()),
-        Err(error) => {
-            return Err(LedgerError {
-                path: DIRECTORY.to_string(),
-                error,
-            });
-        }
-    };
-    let mut cores: Vec<CoreId> = entries
-        .iter()
-        .filter_map(|entry| {
-            let number = entry.name.strip_prefix("core-")?.split('-').next()?;
-            number.parse().ok().map(CoreId)
-        })
-        .collect();
-    cores.sort_unstable();
-    cores.dedup();
-    Ok(cores)
-}
-
-/// One generation as read back.
-struct Generation {
-    number: u64,
-    marks: Vec<Mark>,
-    /// A block before the last one is damaged in both copies.
-    gap: bool,
-}
-
-struct Half {
-    generation: Option<Generation>,
-    /// A newer generation whose snapshot is damaged in both copies.
-    damaged_snapshot: Option<u64>,
-    anything: bool,
-}
-
-impl Generation {
-    fn read(boot: &dyn BootDisk, core: CoreId, half: u64) -> Result<Half, LedgerError> {
-        let mut blocks: BTreeMap<(u64, u32), (u16, Vec<Mark>)> = BTreeMap::new();
-        // Blocks that are neither blank nor readable, and in how many copies.
-        let mut damaged: BTreeMap<u32, usize> = BTreeMap::new();
-        let mut anything = false;
-        for copy in 0..COPIES {
-            let path = path_of(core, copy, half);
-            let mut bytes = vec![0u8; 64 * BLOCK_BYTES];
-            let mut offset = 0u64;
-            loop {
-                let read = match read_what_can_be(boot, &path, offset, &mut bytes) {
-                    Ok(read) => read,
-                    Err(DiskError::NotFound) => 0,
-                    Err(error) => return Err(LedgerError { path, error }),
-                };
-                for (at, block) in bytes[..read].chunks_exact(BLOCK_BYTES).enumerate() {
-                    let written = block.iter().any(|byte| *byte != 0);
-                    anything |= written;
-                    match decode_block(block) {
-                        Some((header, marks)) if header.core == core => {
-                            let place = (header.generation, header.index);
-                            blocks.insert(place, (header.flags, marks));
-                        }
-                        _ if written => {
-                            let index = offset / BLOCK_BYTES as u64 + at as u64;
-                            *damaged.entry(index as u32).or_default() += 1;
-                        }
-                        _ => {}
-                    }
-                }
-                offset += read as u64;
-                if read < bytes.len() {
-                    break;
-                }
-                bytes.fill(0);
-            }
-        }
-        let (generation, damaged_snapshot) = Self::newest(&blocks, &damaged);
-        Ok(Half {
-            generation,
-            damaged_snapshot,
-            anything,
-        })
-    }
-
-    /// The newest generation with a complete snapshot. A block that is missing behind the snapshot
-    /// was still on its way when a later one arrived; one that is damaged in both copies is a gap.
-    /// Then the newest one above it with a gap in its snapshot.
-    fn newest(
-        blocks: &BTreeMap<(u64, u32), (u16, Vec<Mark>)>,
-        damaged: &BTreeMap<u32, usize>,
-    ) -> (Option<Generation>, Option<u64>) {
-        let mut numbers: Vec<u64> = blocks.keys().map(|(number, _)| *number).collect();
-        numbers.dedup();
-        let mut damaged_snapshot = None;
-        let newest = numbers.into_iter().rev().find_map(|number| {
-            let mut marks = Vec::new();
-            let (mut contiguous, mut complete, mut last) = (0u32, false, 0u32);
-            for ((_, index), (flags, found)) in blocks.range((number, 0)..=(number, u32::MAX)) {
-                contiguous += u32::from(*index == contiguous);
-                complete |= flags & SNAPSHOT_ENDS != 0 && contiguous == *index + 1;
-                last = *index;
-                marks.extend_from_slice(found);
-            }
-            let is_gap = |(index, copies): (&u32, &usize)| {
-                *copies == COPIES && *index < last && !blocks.contains_key(&(number, *index))
-            };
-            let gap = damaged.iter().any(is_gap);
-            if gap && !complete {
-                damaged_snapshot = damaged_snapshot.or(Some(number));
-            }
-            complete.then_some(Generation { number, marks, gap })
-        });
-        (newest, damaged_snapshot)
-    }
-
-    fn partitions(&self) -> BTreeMap<PartitionKey, PartitionMarks> {
-        let mut partitions: BTreeMap<PartitionKey, PartitionMarks> = BTreeMap::new();
-        for mark in &self.marks {
-            if let Mark::Dropped { key } = mark {
-                partitions.remove(key);
-            } else {
-                partitions.entry(mark.key()).or_default().apply(mark);
-            }
-        }
-        partitions
-    }
-}
-
-/// Reads like [`BootDisk::read`]. A block that cannot be read is damage to this copy of it: it is
-/// returned filled with ones, which no block is.
-pub(crate) fn read_what_can_be(
-    boot: &dyn BootDisk,
-    path: &str,
-    offset: u64,
-    into: &mut [u8],
-) -> Result<usize, DiskError> {
-    match boot.read(path, offset, into) {
-        Err(DiskError::Io(_)) => {}
-        result => return result,
-    }
-    let entries = boot.list(DIRECTORY)?;
-    let is_file = |entry: &&DirectoryEntry| path.ends_with(&format!("/{}", entry.name));
-    let size = entries.iter().find(is_file).map_or(0, |at| at.size_bytes);
-    let left = size.saturating_sub(offset).min(into.len() as u64) as usize;
-    for (at, block) in into[..left].chunks_mut(BLOCK_BYTES).enumerate() {
-        match boot.read(path, offset + (at * BLOCK_BYTES) as u64, block) {
-            Ok(_) => {}
-            Err(DiskError::Io(_)) => block.fill(0xff),
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(left)
-}
-
 /// Removes what the process before this one left for recovery: the ledgers of cores that are no
 /// more, whose CLEAN marks would still count, and all checkpoints, which only fit the clean stop
 /// they were written at. Every core's own ledger is durable by now, every log is recovered, and no
@@ -438,6 +202,8 @@ struct Flight {
 #[derive(Debug)]
 pub struct MarksLedger {
     core: CoreId,
+    /// The run of the node that this ledger is of.
+    run: u64,
     partitions: BTreeMap<PartitionKey, Entry>,
     dirty: Vec<PartitionKey>,
     scratch: Vec<Mark>,
@@ -464,10 +230,9 @@ impl MarksLedger {
         image: &LedgerImage,
         owned: impl Fn(&PartitionKey) -> bool,
     ) -> Result<MarksLedger, LedgerError> {
-        let generation = image.generations.get(&core).map_or(0, |number| number + 1);
+        let generation = image.next_generation(core);
         let partitions = image
-            .partitions
-            .iter()
+            .partitions()
             .filter(|(key, _)| owned(key))
             .map(|(key, marks)| {
                 // From now on the process runs: nothing is clean any more.
@@ -480,6 +245,7 @@ impl MarksLedger {
             .collect();
         let mut ledger = MarksLedger {
             core,
+            run: image.run(),
             partitions,
             dirty: Vec::new(),
             scratch: Vec::new(),
@@ -526,6 +292,7 @@ impl MarksLedger {
     fn header(&self, index: usize, flags: u16) -> BlockHeader {
         BlockHeader {
             core: self.core,
+            run: self.run,
             generation: self.generation,
             index: index as u32,
             flags,
@@ -555,6 +322,12 @@ impl MarksLedger {
                 block
             })
             .collect()
+    }
+
+    /// The run of the node that this ledger is of.
+    #[must_use]
+    pub fn run(&self) -> u64 {
+        self.run
     }
 
     /// Notes a fact; it becomes durable with a flush.

@@ -42,4 +42,4 @@ pub use read::{ReadError, ReadOutcome, ReadPiece};
 pub use recovery::{RecoverError, RecoveryReport};
 pub use segment::SegmentInfo;
 pub use store::{AppendError, Appended, Barrier, FileName, Store, StoreConfig, StoreEvent};
-pub use superblock::{Superblock, SuperblockError};
+pub use superblock::{Runs, Superblock, SuperblockError};

@@ -1,7 +1,8 @@
 //! The bytes of the marks ledger: fixed-size records in checksummed blocks of 4 KiB.
 //!
 //! Block: magic u32, version u16, core u16, generation u64, index u32, record count u16, flags u16,
-//! crc32c u32 (of the block with this field zero), then records of 48 bytes, all little endian.
+//! crc32c u32 (of the block with this field zero), four zero bytes, run u64, zeros up to byte 64, then
+//! records of 48 bytes, all little endian.
 //! Record: kind u8, three zero bytes, partition i32, topic id, epoch u64, two i64 whose meaning the
 //! kind gives.
 
@@ -14,6 +15,7 @@ const VERSION: u16 = 1;
 const HEADER_BYTES: usize = 64;
 const RECORD_BYTES: usize = 48;
 const CRC_AT: usize = 24;
+const RUN_AT: usize = 32;
 
 /// Records one block holds.
 pub const RECORDS_PER_BLOCK: usize = (BLOCK_BYTES - HEADER_BYTES) / RECORD_BYTES;
@@ -145,6 +147,8 @@ fn take<const N: usize>(bytes: &[u8], at: usize) -> [u8; N] {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BlockHeader {
     pub core: CoreId,
+    /// The run of the node that wrote it; 0 of versions that did not count them.
+    pub run: u64,
     pub generation: u64,
     pub index: u32,
     pub flags: u16,
@@ -161,6 +165,7 @@ pub fn encode_block(header: &BlockHeader, marks: &[Mark], out: &mut [u8]) {
     out[16..20].copy_from_slice(&header.index.to_le_bytes());
     out[20..22].copy_from_slice(&(marks.len() as u16).to_le_bytes());
     out[22..24].copy_from_slice(&header.flags.to_le_bytes());
+    out[RUN_AT..RUN_AT + 8].copy_from_slice(&header.run.to_le_bytes());
     for (at, mark) in marks.iter().enumerate() {
         let from = HEADER_BYTES + at * RECORD_BYTES;
         out[from..from + RECORD_BYTES].copy_from_slice(&mark.encode());
@@ -190,6 +195,7 @@ pub fn decode_block(block: &[u8]) -> Option<(BlockHeader, Vec<Mark>)> {
     }
     let header = BlockHeader {
         core: CoreId(u16::from_le_bytes(take(block, 6))),
+        run: u64::from_le_bytes(take(block, RUN_AT)),
         generation: u64::from_le_bytes(take(block, 8)),
         index: u32::from_le_bytes(take(block, 16)),
         flags: u16::from_le_bytes(take(block, 22)),
@@ -242,6 +248,7 @@ mod tests {
         ];
         let header = BlockHeader {
             core: CoreId(1),
+            run: 6,
             generation: 9,
             index: 4,
             flags: SNAPSHOT_ENDS,

@@ -136,7 +136,7 @@ impl Store {
         let clean = clean.filter(|_| marks.is_readable() && !self.has_served);
         let checkpoint = self
             .checkpoint
-            .get_or_insert_with(|| Box::new(CheckpointImage::read(boot)));
+            .get_or_insert_with(|| Box::new(CheckpointImage::read(boot, marks.checkpoint_run())));
         let image = checkpoint.take(log.key).filter(|image| {
             let same_end = |at: Position| at.epoch.0 == image.epoch && at.end.0 == image.end;
             (clean.is_some_and(same_end) || cfg!(mutant = "S20"))
@@ -149,6 +149,7 @@ impl Store {
             durable: clean.map_or(known.persisted_end, |at| at.end.max(known.persisted_end)),
             clean_end: clean.map(|at| at.end),
             trust,
+            stopped_cleanly: marks.stopped_cleanly(),
             wanted_epoch,
             leftovers: Vec::new(),
             expected: known.log_start,

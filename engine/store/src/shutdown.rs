@@ -132,7 +132,7 @@ impl Store {
             token: token(token_kind::CHECKPOINT, u32::MAX),
             operation: DiskOperation::WriteWhole {
                 path: checkpoint::path(self.config.core),
-                bytes: checkpoint::encode(images.collect()),
+                bytes: checkpoint::encode(self.ledger.run(), images.collect()),
             },
         });
     }

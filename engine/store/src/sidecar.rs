@@ -14,7 +14,7 @@ const FRAME_BYTES: usize = 16;
 /// Tells our files from others and names what is in them.
 pub(crate) const INDEX_MAGIC: [u8; 8] = *b"HWINDEX1";
 pub(crate) const PRODUCERS_MAGIC: [u8; 8] = *b"HWPRODS1";
-pub(crate) const CHECKPOINT_MAGIC: [u8; 8] = *b"HWCHECK1";
+pub(crate) const CHECKPOINT_MAGIC: [u8; 8] = *b"HWCHECK2";
 /// Largest sidecar that is read back.
 pub(crate) const SIDECAR_BYTES_MAX: u64 = 256 << 20;
 

@@ -5,6 +5,10 @@
 //! two copies, then the other two, so that a crash in the middle leaves two agreeing ones, old or
 //! new. A copy that is neither blank nor readable may be a newer one that was damaged: the
 //! superblock then never silently falls back past it.
+//!
+//! A process that starts on the directory is a *run*, numbered by the sequence of the update with
+//! which it begins. Ledgers and checkpoints carry the number of their run, and the superblock says
+//! which run served last, so that old copies of them are told from the present ones.
 
 use highwater_base::crc::crc32c;
 use highwater_base::disk::{BootDisk, DiskError};
@@ -32,6 +36,21 @@ pub struct Superblock {
     pub clean_shutdown: bool,
     /// Grows with every update.
     pub sequence: u64,
+    /// The run that served last; 0 when none did, or a version did that did not count them.
+    pub served_run: u64,
+    /// Cores it served with.
+    pub served_cores: u16,
+}
+
+/// What the superblock says of the runs before this one.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Runs {
+    /// The one that served last; 0 when none is known to have.
+    pub served: u64,
+    /// Cores it served with.
+    pub cores: u16,
+    /// The last process stopped cleanly.
+    pub stopped_cleanly: bool,
 }
 
 /// Why a data directory cannot be used.
@@ -86,6 +105,8 @@ impl Superblock {
             format_version: FORMAT_VERSION,
             clean_shutdown: true,
             sequence: FIRST_SEQUENCE,
+            served_run: 0,
+            served_cores: 0,
         };
         superblock.write(boot)?;
         Ok(superblock)
@@ -144,12 +165,53 @@ impl Superblock {
         }
     }
 
-    /// Notes that a process runs on the directory.
+    /// What it says of the runs before this one.
+    #[must_use]
+    pub fn runs(&self) -> Runs {
+        Runs {
+            served: self.served_run,
+            cores: self.served_cores,
+            stopped_cleanly: self.clean_shutdown,
+        }
+    }
+
+    /// Notes that a process runs on the directory, and returns the number of its run. It is beyond
+    /// `newest_run`, which the ledgers are of: that is greater than the sequence only where this
+    /// superblock is an old copy.
     ///
     /// # Errors
     /// The disk refuses.
-    pub fn mark_running(&mut self, boot: &mut dyn BootDisk) -> Result<(), SuperblockError> {
-        self.update(boot, false)
+    pub fn mark_running(
+        &mut self,
+        boot: &mut dyn BootDisk,
+        newest_run: u64,
+    ) -> Result<u64, SuperblockError> {
+        let next = Superblock {
+            clean_shutdown: false,
+            sequence: self.sequence.max(newest_run) + 1,
+            ..*self
+        };
+        self.become_next(boot, next)?;
+        Ok(next.sequence)
+    }
+
+    /// Notes that the run serves from now on: its ledgers, of so many cores, are what counts.
+    ///
+    /// # Errors
+    /// The disk refuses; then no core may serve.
+    pub fn mark_serving(
+        &mut self,
+        boot: &mut dyn BootDisk,
+        run: u64,
+        cores: u16,
+    ) -> Result<(), SuperblockError> {
+        let next = Superblock {
+            sequence: self.sequence + 1,
+            served_run: run,
+            served_cores: cores,
+            ..*self
+        };
+        self.become_next(boot, next)
     }
 
     /// Notes that the process has stopped cleanly.
@@ -157,19 +219,19 @@ impl Superblock {
     /// # Errors
     /// The disk refuses.
     pub fn mark_clean(&mut self, boot: &mut dyn BootDisk) -> Result<(), SuperblockError> {
-        self.update(boot, true)
-    }
-
-    fn update(
-        &mut self,
-        boot: &mut dyn BootDisk,
-        clean_shutdown: bool,
-    ) -> Result<(), SuperblockError> {
         let next = Superblock {
-            clean_shutdown,
+            clean_shutdown: true,
             sequence: self.sequence + 1,
             ..*self
         };
+        self.become_next(boot, next)
+    }
+
+    fn become_next(
+        &mut self,
+        boot: &mut dyn BootDisk,
+        next: Superblock,
+    ) -> Result<(), SuperblockError> {
         next.write(boot)?;
         *self = next;
         Ok(())
@@ -195,6 +257,8 @@ impl Superblock {
         block[32..48].copy_from_slice(&self.disk_id.0);
         block[48..52].copy_from_slice(&self.node_id.0.to_le_bytes());
         block[52] = u8::from(self.clean_shutdown);
+        block[54..56].copy_from_slice(&self.served_cores.to_le_bytes());
+        block[56..64].copy_from_slice(&self.served_run.to_le_bytes());
         let crc = crc32c(&block[..CONTENT_BYTES]);
         block[CONTENT_BYTES..CONTENT_BYTES + 4].copy_from_slice(&crc.to_le_bytes());
         block
@@ -235,5 +299,7 @@ pub(crate) fn decode(block: &[u8]) -> Copy {
         format_version,
         clean_shutdown: block[52] != 0,
         sequence: u64::from_le_bytes(take(block, 8)),
+        served_run: u64::from_le_bytes(take(block, 56)),
+        served_cores: u16::from_le_bytes(take(block, 54)),
     })
 }

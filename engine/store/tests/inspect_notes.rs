@@ -195,7 +195,9 @@ fn the_superblock_of_a_killed_node_and_an_interrupted_update_are_noted() {
     let mut world = stopped();
     let before = world.disk.image()["superblock"].clone();
     let mut superblock = Superblock::open(&world.disk).expect("opens");
-    superblock.mark_running(&mut world.disk).expect("written");
+    superblock
+        .mark_running(&mut world.disk, 0)
+        .expect("written");
     let (found, _) = verify(&world.disk);
     assert_eq!(found.kinds(), ["unclean-stop"]);
     assert_eq!(found.findings[0].file, "superblock");

@@ -334,7 +334,7 @@ fn one_copy_of_the_first_superblock_alone_was_never_formatted() {
 #[test]
 fn one_copy_of_a_later_or_damaged_superblock_is_not_overlooked() {
     let (mut disk, mut superblock) = formatted();
-    superblock.mark_running(&mut disk).expect("writes");
+    superblock.mark_running(&mut disk, 0).expect("writes");
     blank_copies(&mut disk, &[1, 2, 3]);
     let unreadable = |damaged| {
         Err(SuperblockError::Unreadable {

@@ -92,7 +92,9 @@ impl TestDirectory {
             volume: highwater_reactor::VolumeGauge::default(),
         };
         let probe = probe("ext4", "sda", false, WriteCache::Unknown);
-        ShardFactory::new(identity, &self.disk(), &probe, true).expect("readable")
+        let mut disk = self.disk();
+        let superblock = open_superblock(&mut disk, &self.0, 1).expect("formatted");
+        ShardFactory::new(identity, &mut disk, &probe, superblock).expect("readable")
     }
 }
 
@@ -127,6 +129,18 @@ fn ledgers_of_former_cores_are_gone_before_any_core_may_serve() {
         "{left:?}"
     );
     assert_eq!(names("checkpoint"), Vec::<String>::new());
+}
+
+#[test]
+fn a_node_that_has_served_does_not_start_empty_without_its_marks_and_topics() {
+    let directory = TestDirectory::new();
+    directory.factory(1).make(CoreId(0)).expect("recovers");
+    for gone in ["marks", "topics"] {
+        directory.disk().remove(gone).expect("removable");
+    }
+    let made = directory.factory(1).make(CoreId(0));
+    let refused = made.err().expect("it has served");
+    assert!(refused.contains("restore the directories"), "{refused}");
 }
 
 #[test]

@@ -325,11 +325,12 @@ impl Dump<'_> {
 
     fn checkpoint(&mut self, path: &str, size_bytes: u64) -> Result<(), LogToolError> {
         let found = read_checkpoint(self.disk, path, size_bytes).map_err(disk_error(path))?;
-        let Some(logs) = found else {
+        let Some((run, logs)) = found else {
             self.bad()?;
             return self.frame_bytes(path, size_bytes);
         };
         self.frame_bytes(path, size_bytes)?;
+        self.line(Line::new("checkpoint").with("run", run))?;
         for log in logs.iter().take(self.limit) {
             let holes: Vec<String> = log
                 .holes

@@ -142,6 +142,7 @@ impl Node {
     fn write_ledger(&self) {
         let header = BlockHeader {
             core: CoreId(0),
+            run: 0,
             generation: 0,
             index: 0,
             flags: SNAPSHOT_ENDS,

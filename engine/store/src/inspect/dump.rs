@@ -248,7 +248,7 @@ pub fn read_producers(
     Ok(decoded.map(|(offset, table)| (offset, table.snapshot())))
 }
 
-/// The logs of a checkpoint; `None` when it is damaged.
+/// The run and the logs of a checkpoint; `None` when it is damaged.
 ///
 /// # Errors
 /// The disk does not give the bytes.
@@ -256,7 +256,7 @@ pub fn read_checkpoint(
     boot: &dyn BootDisk,
     path: &str,
     size_bytes: u64,
-) -> Result<Option<Vec<LogImage>>, DiskError> {
+) -> Result<Option<(u64, Vec<LogImage>)>, DiskError> {
     let bytes = checkpoint::read_whole(boot, path, size_bytes)?;
     Ok(checkpoint::decode(&bytes))
 }

@@ -118,19 +118,25 @@ kinds! {
     LedgerUnreadable "ledger-unreadable" Damage
         "marks are lost in both copies: how far logs were durable is not known"
         "cuts nothing that is valid; each log begins with the first segment there is"
+    OldCopy "old-copy" Damage
+        "a file is of an earlier run of the node than the superblock, or the superblock itself is: an \
+         old copy was put back"
+        "does not believe an old ledger or checkpoint: scans the logs and cuts nothing that is valid; \
+         goes on counting behind the newest ledger where the superblock is the old one"
     CheckpointDamaged "checkpoint-damaged" Damage
         "the checkpoint of the clean stop cannot be read"
         "scans the logs instead, which takes longer"
     CheckpointMismatch "checkpoint-mismatch" Damage
         "the checkpoint of the clean stop says something else than the segments"
-        "believes the checkpoint while its end fits the ledger; remove the file to have the logs \
-         scanned"
+        "believes the checkpoint only where the files are as it says, and scans the log otherwise"
     SegmentHeader "segment-header" Damage
         "the header block of a segment is bad or contradicts its file name"
-        "writes the header anew from the file name; a newer format version is refused"
+        "writes a damaged header anew from the file name; leaves a file whose header contradicts its \
+         name alone, and its offsets are lost until it has its own name again; a newer format version \
+         takes the partition offline"
     SegmentForeign "segment-foreign" Damage
         "the segment was written for another cluster, topic or partition"
-        "refuses to start; move the file to where it belongs"
+        "leaves the file alone, and the offsets of its name are lost; move it to where it belongs"
     SegmentSize "segment-size" Damage
         "the file is no whole number of blocks: somebody shortened or lengthened it"
         "ignores the bytes behind the last whole block"

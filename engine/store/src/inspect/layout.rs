@@ -140,7 +140,9 @@ const SUPERBLOCK: Layout = &[
     ("disk_id", Shape::Disk),
     ("node_id", Shape::Little(4)),
     ("clean_shutdown", Shape::Little(1)),
-    ("reserved", Shape::ZerosTo(64)),
+    ("reserved", Shape::Zeros(1)),
+    ("served_cores", Shape::Little(2)),
+    ("served_run", Shape::Little(8)),
     ("crc32c", Shape::LittleHex(4)),
     ("padding", Shape::ZerosTo(BLOCK_BYTES)),
 ];
@@ -154,6 +156,8 @@ const LEDGER_BLOCK: Layout = &[
     ("record_count", Shape::Little(2)),
     ("flags", Shape::LittleHex(2)),
     ("crc32c", Shape::LittleHex(4)),
+    ("reserved", Shape::Zeros(4)),
+    ("run", Shape::Little(8)),
     ("reserved", Shape::ZerosTo(64)),
 ];
 
@@ -279,6 +283,7 @@ mod tests {
         };
         let header = BlockHeader {
             core: CoreId(1),
+            run: 5,
             generation: 9,
             index: 4,
             flags: 1,
@@ -306,6 +311,8 @@ mod tests {
             format_version: 1,
             clean_shutdown: true,
             sequence: 99,
+            served_run: 98,
+            served_cores: 3,
         };
         let block = superblock.encode();
         let fields = superblock_fields(&block);
@@ -314,6 +321,8 @@ mod tests {
         assert_eq!(value(&fields, "disk_id"), superblock.disk_id.to_string());
         assert_eq!(value(&fields, "clean_shutdown"), "1");
         assert_eq!(value(&fields, "sequence"), "99");
+        assert_eq!(value(&fields, "served_run"), "98");
+        assert_eq!(value(&fields, "served_cores"), "3");
         let framed = sidecar::frame(sidecar::INDEX_MAGIC, b"abc");
         assert_eq!(value(&frame_fields(&framed), "length"), "3");
     }

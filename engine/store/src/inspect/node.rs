@@ -28,8 +28,9 @@ pub struct NodeFacts {
 /// Verifies everything but the partitions.
 pub fn verify_node(boot: &dyn BootDisk, host: &mut dyn VerifyHost) -> NodeFacts {
     let superblock = superblock(boot, host);
-    let ledgers = ledgers(boot, host);
-    let checkpoints = checkpoints(boot, host);
+    let ledgers = ledgers(boot, superblock, host);
+    let run = ledgers.as_ref().map_or(0, LedgerImage::checkpoint_run);
+    let checkpoints = checkpoints(boot, run, host);
     if superblock.is_some_and(|it| !it.clean_shutdown) {
         let detail = "the clean flag is not set";
         host.finding(Finding::of(FindingKind::UncleanStop, superblock::PATH, detail).at(52));
@@ -95,7 +96,11 @@ fn superblock(boot: &dyn BootDisk, host: &mut dyn VerifyHost) -> Option<Superblo
     }
 }
 
-fn ledgers(boot: &dyn BootDisk, host: &mut dyn VerifyHost) -> Option<LedgerImage> {
+fn ledgers(
+    boot: &dyn BootDisk,
+    superblock: Option<Superblock>,
+    host: &mut dyn VerifyHost,
+) -> Option<LedgerImage> {
     let mut lost = false;
     for core in cores_found(boot).unwrap_or_default() {
         for half in 0..2 {
@@ -107,10 +112,12 @@ fn ledgers(boot: &dyn BootDisk, host: &mut dyn VerifyHost) -> Option<LedgerImage
             tell_unknown(&format!("{MARKS_DIRECTORY}/{}", entry.name), &entry, host);
         }
     }
-    match LedgerImage::read(boot) {
+    let runs = superblock.map(|it| it.runs()).unwrap_or_default();
+    match LedgerImage::read_of(boot, runs) {
         Ok(image) => {
-            if !image.is_readable() && !lost {
-                let detail = "no ledger has a complete snapshot, or there is none";
+            let is_told = lost || old_copies(&image, superblock, host);
+            if !image.is_readable() && !is_told {
+                let detail = "no ledger has a complete snapshot, or one is not there";
                 let kind = FindingKind::LedgerUnreadable;
                 host.finding(Finding::of(kind, MARKS_DIRECTORY, detail));
             }
@@ -122,6 +129,29 @@ fn ledgers(boot: &dyn BootDisk, host: &mut dyn VerifyHost) -> Option<LedgerImage
             None
         }
     }
+}
+
+/// Tells of ledgers older than the superblock, and of the opposite. True when ledgers are old.
+fn old_copies(
+    image: &LedgerImage,
+    superblock: Option<Superblock>,
+    host: &mut dyn VerifyHost,
+) -> bool {
+    let Some(superblock) = superblock else {
+        return false;
+    };
+    let served = superblock.served_run;
+    for core in image.old_copies() {
+        let path = path_of(*core, 0, 0);
+        let detail = format!("the ledger of core {core} is of a run before {served}, the last one");
+        host.finding(Finding::of(FindingKind::OldCopy, &path, detail));
+    }
+    if image.newest_run() > superblock.sequence {
+        let (newest, sequence) = (image.newest_run(), superblock.sequence);
+        let detail = format!("it has sequence {sequence}, a ledger is of run {newest}");
+        host.finding(Finding::of(FindingKind::OldCopy, superblock::PATH, detail).at(8));
+    }
+    !image.old_copies().is_empty()
 }
 
 /// One block of a ledger file.
@@ -217,6 +247,7 @@ fn read_blocks(
 
 fn checkpoints(
     boot: &dyn BootDisk,
+    run: u64,
     host: &mut dyn VerifyHost,
 ) -> BTreeMap<PartitionKey, (String, LogImage)> {
     let mut logs = BTreeMap::new();
@@ -227,7 +258,11 @@ fn checkpoints(
             continue;
         }
         match read_checkpoint(boot, &path, entry.size_bytes) {
-            Ok(Some(found)) => {
+            Ok(Some((of, _))) if of != run => {
+                let detail = format!("it is of run {of}, the last one was {run}");
+                host.finding(Finding::of(FindingKind::OldCopy, &path, detail));
+            }
+            Ok(Some((_, found))) => {
                 for log in found {
                     logs.insert(log.key(), (path.clone(), log));
                 }

@@ -3,7 +3,7 @@
 //!
 //! A checkpoint can be an old one that somebody put back. So before it is believed the directory is
 //! held against it: the segments it names and no others, each of its size and with its own header
-//! block, and nothing behind the end of the last one.
+//! block, the last batches of the last one where they should be, and nothing behind them.
 
 use highwater_base::disk::{DiskError, FileId};
 use highwater_base::record_batch::HEADER_BYTES;
@@ -38,6 +38,10 @@ impl Walk<'_> {
                 Some((_, index)) => index,
                 None => self.rebuild_index(base, epoch, saved.end_position)?,
             };
+            let is_last = saved.next_offset == image.end;
+            if is_last && !self.has_its_last_batches(saved, &index)? {
+                return Ok(false);
+            }
             let mut file = SegmentFile::absent(FileId(0), saved.size_bytes);
             file.state = FileState::Ready;
             self.log.segments.push(Segment {
@@ -104,6 +108,31 @@ impl Walk<'_> {
             }
         }
         self.ends_as_saved(image)
+    }
+
+    /// Whether the batches from the last index entry on lead to where the segment ended.
+    fn has_its_last_batches(
+        &self,
+        saved: &SegmentImage,
+        index: &SparseIndex,
+    ) -> Result<bool, RecoverError> {
+        let (base, epoch) = (Offset(saved.base_offset), Epoch(saved.epoch));
+        let path = segment_path(&self.directory, base, epoch, "log");
+        let mut batches = BatchScan::new(&path, saved.end_position);
+        let last = index.entries().last();
+        let mut position = last.map_or(HEADER_BLOCK_BYTES, |entry| u64::from(entry.position));
+        let mut offset = last.map_or(base, |it| base.plus(i64::from(it.relative_offset)));
+        while position < saved.end_position {
+            let batch = batches.batch_at(&*self.boot, position, epoch);
+            match batch.map_err(at(&path))? {
+                Some((header, _)) if header.base_offset == offset.0 => {
+                    position += header.total_bytes() as u64;
+                    offset = header.next_offset();
+                }
+                Some(_) | None => return Ok(false),
+            }
+        }
+        Ok(offset.0 == saved.next_offset)
     }
 
     /// Whether no batch follows the last one that the checkpoint knows.

@@ -116,7 +116,8 @@ impl Walk<'_> {
         }
         let valid_behind = self.resume(files, position)?.batch().is_some();
         if !valid_behind && !self.hold_batches(rest)? {
-            return Ok(true);
+            // A clean stop leaves no torn tail.
+            return Ok(!self.stopped_cleanly);
         }
         // A new partition has no marks for as long as the ledger lags: its few torn writes are told
         // from a log whose marks were lost by what lies behind them.
@@ -231,7 +232,8 @@ impl Walk<'_> {
             let resumed = self.resume(files, position)?.batch();
             let to = resumed
                 .map(|(_, header)| Offset(header.base_offset))
-                .or(next);
+                .or(next)
+                .or(self.least_lost());
             let Some(to) = to.filter(|to| *to > self.expected) else {
                 // Nothing follows in this file: the caller closes the hole at D.
                 return Ok(Step::GoOn);
@@ -246,6 +248,12 @@ impl Walk<'_> {
             let entry = index_entry(found.base, &header, position, before);
             segment.index.note_always(entry);
         }
+    }
+
+    /// Damage at the end of a log of which nothing says how far it went: one record at least was there.
+    /// Whatever more it was, no offset is given out again.
+    fn least_lost(&self) -> Option<Offset> {
+        (!self.is_settled(self.expected)).then(|| self.expected.plus(1))
     }
 
     pub(super) fn take_batch(

@@ -31,6 +31,8 @@ pub(super) struct Walk<'a> {
     /// Where the log ended at the clean stop before this start, if that is what it was.
     pub clean_end: Option<Offset>,
     pub trust: Trust,
+    /// By the superblock.
+    pub stopped_cleanly: bool,
     /// The epoch the log is opened for.
     pub wanted_epoch: Epoch,
     /// Made ready ahead, not blank, and nothing of the log that could be read.
