@@ -15,6 +15,8 @@ import kafka_frames as kafka
 IN_FLIGHT_MAX = 5
 CONNECTIONS = 2
 TOPIC_SECONDS_MAX = 60
+# Partitions of each topic.
+TOPIC_WIDTHS = (16, 4, 4)
 
 
 class Batch:
@@ -66,9 +68,9 @@ class Partition:
 class Load:
     """All partitions of all topics; `position` tells the place in the drive's log."""
 
-    def __init__(self, port, position, seed, topics=3, partitions=16):
+    def __init__(self, port, position, seed):
         self.position, self.rng = position, random.Random(seed)
-        self.topics, self.width = topics, partitions
+        self.widths = list(TOPIC_WIDTHS)
         self.connections = [kafka.Connection("127.0.0.1", port) for _ in range(CONNECTIONS)]
         self.waiting = {connection.socket: [] for connection in self.connections}
         self.partitions = []
@@ -79,11 +81,12 @@ class Load:
         connection = kafka.Connection(*self.connections[0].socket.getpeername())
         if self.producer is None:
             self.producer = init_producer(connection)
-        name = f"cut-{len(self.partitions) // self.width}"
-        error = kafka.create_topic(connection, name, self.width)
+        name = f"cut-{len(TOPIC_WIDTHS) - len(self.widths)}"
+        width = self.widths.pop(0)
+        error = kafka.create_topic(connection, name, width)
         assert error == 0, f"creating {name}: error {error}"
         deadline = time.monotonic() + TOPIC_SECONDS_MAX
-        for index in range(self.width):
+        for index in range(width):
             while kafka.fetch(connection, name, index, 0)[0] != 0:
                 assert time.monotonic() < deadline, f"{name}-{index} does not come up"
                 time.sleep(0.05)
@@ -91,17 +94,16 @@ class Load:
         connection.close()
 
     def run(self, seconds):
-        """Topics appear one after another; moods from a trickle to a flood take turns."""
+        """Moods from a trickle to a flood take turns; now and then a topic appears. The first one
+        must be there."""
         started = time.monotonic()
-        self.create_topic()
         mood_ends, chosen, depth = 0.0, [], 1
         while (passed := time.monotonic() - started) < seconds:
-            made = len(self.partitions) // self.width
-            if made < self.topics and passed > seconds * made / 6:
+            if self.widths and passed > seconds * (1 - len(self.widths) / len(TOPIC_WIDTHS)):
                 self.create_topic()
             if passed > mood_ends:
                 mood_ends = passed + self.rng.uniform(0.2, 0.8)
-                width = self.rng.choice((1, 2, 6, self.width, len(self.partitions)))
+                width = self.rng.choice((1, 2, 6, 16, len(self.partitions)))
                 chosen = self.rng.sample(self.partitions, min(width, len(self.partitions)))
                 depth = self.rng.choice((1, 2, IN_FLIGHT_MAX))
             self._send_round([one for one in chosen if len(one.in_flight) < depth])

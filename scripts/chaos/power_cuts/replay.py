@@ -10,7 +10,7 @@ writes in doubt applied. It knows nothing of what the bytes mean.
 
 import os
 
-from power_cuts.drive import DONE, FLUSH, WRITE_THROUGH, events
+from power_cuts.drive import DONE, FLUSH, WRITE, WRITE_THROUGH, events
 
 SECTOR_BYTES = 512
 COPY_BYTES = 4 << 20
@@ -18,18 +18,23 @@ COPY_BYTES = 4 << 20
 
 def places(log_path, begin, end, cuts, rng):
     """So many moments between two, in order: half of them any, half the last before a flush is
-    done, when most is in doubt."""
-    flushes, flush_ends = set(), []
+    done, and of four such the one that most writes precede."""
+    flushes, flush_ends, writes = set(), [], 0
     for at, (kind, number, _, _) in enumerate(events(log_path)):
         if kind == FLUSH:
             flushes.add(number)
+        elif kind == WRITE:
+            writes += 1
         elif kind == DONE and number in flushes and begin <= at <= end:
-            flush_ends.append(at)
-    chosen = [
-        rng.choice(flush_ends) if flush_ends and rng.random() < 0.5 else rng.randint(begin, end)
-        for _ in range(cuts)
-    ]
-    return sorted(chosen)
+            flush_ends.append((writes, at))
+            writes = 0
+
+    def place():
+        if flush_ends and rng.random() < 0.5:
+            return max(rng.choices(flush_ends, k=4))[1]
+        return rng.randint(begin, end)
+
+    return sorted(place() for _ in range(cuts))
 
 
 class PendingWrite:

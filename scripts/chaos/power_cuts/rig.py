@@ -125,6 +125,7 @@ class Run:
 
     def _load(self, port, drive, base, facts):
         load = Load(port, drive.position, self.seed)
+        load.create_topic()
         begin = drive.position()
         if self.beside is None:
             load.run(self.seconds)
