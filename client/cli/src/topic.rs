@@ -33,7 +33,7 @@ pub enum TopicCommand {
   highwater topic create orders --partitions 6
   highwater topic create clicks --partitions 12 --config retention.ms=86400000 --if-not-exists")]
     Create(CreateArguments),
-    /// Show a topic's partitions (leader, offsets, bytes and segments on disk) and what of its
+    /// Show a topic's partitions (leader, offsets, bytes and segments on disk, damage) and what of its
     /// configuration is not the built-in default.
     #[command(after_help = "Examples:
   highwater topic describe orders
@@ -271,12 +271,14 @@ fn confirmed(question: &str) -> Result<bool, CommandError> {
     Ok(matches!(answer.trim(), "y" | "Y" | "yes"))
 }
 
-/// What the leaders of a topic's partitions say these take on disk. A broker that does not tell, or
-/// may not, leaves its partitions out.
+/// What the leaders of a topic's partitions say these take on disk, and what is wrong with them there;
+/// of a partition without a leader, what its first replica says. A broker that does not tell, or may
+/// not, leaves its partitions out.
 async fn on_disk(client: &Client, topic: &TopicMetadata) -> BTreeMap<i32, PartitionOnDisk> {
     let mut by_leader: BTreeMap<i32, Vec<i32>> = BTreeMap::new();
     for partition in &topic.partitions {
-        if let Some(leader) = partition.leader {
+        let first = partition.replicas.first().copied();
+        if let Some(leader) = partition.leader.or(first) {
             by_leader.entry(leader).or_default().push(partition.index);
         }
     }
@@ -345,12 +347,53 @@ async fn describe(common: Common, name: String) -> Result<(), CommandError> {
         false => format!("Configuration:\n{}", set.collect::<String>()),
     };
     let text = format!(
-        "Topic {name}, id {}, {} records\n{configs}\n{}",
+        "Topic {name}, id {}, {} records\n{configs}\n{}{}",
         topic.id,
         grouped(total),
-        table.render()
+        table.render(),
+        damage_text(&on_disk)
     );
     Ok(print_either(common.json, &document, &text)?)
+}
+
+/// What is wrong with partitions, in a sentence for each; nothing when all is well.
+fn damage_text(on_disk: &BTreeMap<i32, PartitionOnDisk>) -> String {
+    let mut text = String::new();
+    let mut say = |partition: &i32, what: String| {
+        let lead = if text.is_empty() { "\n" } else { "" };
+        text.push_str(&format!("{lead}Partition {partition} {what}\n"));
+    };
+    for (partition, disk) in on_disk {
+        if let Some(reason) = &disk.offline {
+            let rest = "everything else is served; the broker's log tells what to do";
+            say(partition, format!("is offline: {reason}; {rest}"));
+        }
+        if !disk.holes.is_empty() {
+            let ranges = disk.holes.iter().map(|(from, to)| match to - from {
+                1 => from.to_string(),
+                _ => format!("{from}-{}", to - 1),
+            });
+            let ranges: Vec<String> = ranges.collect();
+            say(
+                partition,
+                format!(
+                    "has lost offsets {}: reading them fails with KAFKA_STORAGE_ERROR, all others are \
+                     served, and it takes no new records",
+                    ranges.join(", ")
+                ),
+            );
+        }
+        if disk.unvouched {
+            let what = "is not vouched for: the marks that say how far it was durable were lost, so \
+                        that records at its end may be missing unseen";
+            say(partition, what.to_string());
+        }
+    }
+    text
+}
+
+fn is_damaged(disk: &PartitionOnDisk) -> bool {
+    disk.offline.is_some() || !disk.holes.is_empty() || disk.unvouched
 }
 
 /// The partitions as a table and as JSON, and how many records they have together.
@@ -398,8 +441,16 @@ fn partition_rows(
             size_bytes.map_or(String::new(), |bytes| grouped(bytes.max(0) as u64)),
             segments.map_or(String::new(), |segments| segments.to_string()),
         ]);
+        let holes = disk.map_or(&[][..], |disk| &disk.holes);
+        let holes = holes
+            .iter()
+            .map(|(from, to)| json!({"from": from, "to": to}));
         rows.push(json!({
             "partition": partition.index,
+            "damaged": disk.is_some_and(is_damaged),
+            "holes": holes.collect::<Vec<_>>(),
+            "offline": disk.and_then(|disk| disk.offline.clone()),
+            "unvouched": disk.is_some_and(|disk| disk.unvouched),
             "leader": partition.leader,
             "leader_epoch": partition.leader_epoch,
             "replicas": partition.replicas,
@@ -412,4 +463,32 @@ fn partition_rows(
         }));
     }
     (table, Value::Array(rows), total)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn damage_is_said_in_sentences_and_nothing_when_all_is_well() {
+        let well = PartitionOnDisk::default();
+        assert_eq!(damage_text(&BTreeMap::from([(0, well.clone())])), "");
+        assert!(!is_damaged(&well));
+        let holes = PartitionOnDisk {
+            holes: vec![(5, 6), (8, 11)],
+            ..well.clone()
+        };
+        let offline = PartitionOnDisk {
+            offline: Some("x.log: input/output error (errno 5)".to_string()),
+            ..well
+        };
+        assert!(is_damaged(&holes) && is_damaged(&offline));
+        let text = damage_text(&BTreeMap::from([(1, holes), (2, offline)]));
+        for part in [
+            "Partition 1 has lost offsets 5, 8-10:",
+            "Partition 2 is offline: x.log: input",
+        ] {
+            assert!(text.contains(part), "{text}");
+        }
+    }
 }

@@ -5,6 +5,7 @@
 //! metadata log and shares its records; then every core recovers its own partitions, in parallel;
 //! and before the first of them serves, what the former process left for recovery is removed.
 
+pub(crate) mod partitions;
 pub(crate) mod restored;
 pub(crate) mod set_aside;
 #[cfg(test)]
@@ -30,7 +31,7 @@ use crate::config::{Advertise, IdlePolicy, NodeConfig};
 use crate::metadata::controller::ControllerConfig;
 use crate::metadata::record::{MetadataRecord, decode_batch};
 use crate::metadata::{Controller, Image, METADATA_PARTITION, METADATA_TOPIC, METADATA_TOPIC_ID};
-use crate::metadata_log::{MetadataLeader, partition_spec};
+use crate::metadata_log::MetadataLeader;
 use crate::partition_table::PartitionTable;
 use crate::quarantine::{DeleteRetention, Entry, Reason};
 use crate::shard::{INITIAL_EPOCH, NodeIdentity, Shard, ShardParts};
@@ -372,7 +373,8 @@ impl ShardFactory {
             store.set_producer_id_expiration_ms(expiration_ms);
         }
         let mut table = PartitionTable::default();
-        let logs = self.recover_partitions(core, &image, &mut store, &mut boot, &mut table)?;
+        let (logs, unvouched) =
+            self.recover_partitions(core, &image, &mut store, &mut boot, &mut table)?;
         let now = highwater_reactor::now();
         tracing::info!(
             core = core.0,
@@ -388,6 +390,7 @@ impl ShardFactory {
             store,
             table,
             logs,
+            unvouched,
             leader,
             metadata_records_replayed: replayed,
             group_id_seed: u64::from_le_bytes(highwater_reactor::random_bytes()),
@@ -530,41 +533,6 @@ impl ShardFactory {
                 tracing::error!(%error, "quarantine/ cannot be listed: nothing in it is removed")
             }
         }
-    }
-
-    fn recover_partitions(
-        &self,
-        core: CoreId,
-        image: &Image,
-        store: &mut Store,
-        boot: &mut OsBootDisk,
-        table: &mut PartitionTable,
-    ) -> Result<Vec<LogId>, String> {
-        let mut logs = Vec::new();
-        for topic in image.topics_by_name() {
-            let mut opened = Vec::new();
-            for partition in 0..topic.partitions {
-                if topic.core_of(partition, self.identity.cores) != core {
-                    continue;
-                }
-                let spec = partition_spec(topic, partition);
-                let (log, report) = store
-                    .recover(boot, spec, &self.ledgers, highwater_reactor::now())
-                    .map_err(|error| format!("{}-{partition}: {error}", topic.name))?;
-                if report.torn {
-                    tracing::info!(topic = %topic.name, partition, end = report.end.0,
-                        "cut a torn tail of writes that were never acknowledged");
-                }
-                if !report.holes.is_empty() {
-                    tracing::error!(topic = %topic.name, partition, holes = ?report.holes,
-                        "records are damaged on disk; the partition takes no new ones");
-                }
-                opened.push((partition, log));
-                logs.push(log);
-            }
-            table.put(topic, &opened);
-        }
-        Ok(logs)
     }
 }
 

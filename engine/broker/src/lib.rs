@@ -23,6 +23,7 @@ pub mod message;
 pub mod metadata;
 pub mod metadata_log;
 pub mod meters;
+pub mod offline;
 pub mod ops;
 pub mod partition_table;
 pub mod produce;

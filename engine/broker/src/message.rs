@@ -5,7 +5,7 @@ use std::sync::Arc;
 use highwater_base::{ErrorCode, Offset, SharedSlice, Timestamp, TopicId};
 
 use highwater_groups::{GroupAnswer, GroupRequest};
-use highwater_store::FileName;
+use highwater_store::{FileName, Hole};
 
 use crate::connection::Travelling;
 use crate::metadata::{Change, ChangeOutcome, MetadataRecord};
@@ -70,6 +70,8 @@ pub enum Message {
     },
     /// The client that asked is gone.
     GroupsForget { ticket: u64 },
+    /// These partitions of the sending core could not be recovered.
+    Offline(Arc<Vec<(TopicId, u32)>>),
     /// State that travels with a connection.
     Adopt(Travelling),
     /// From core 0: what have you counted?
@@ -193,7 +195,13 @@ pub enum QueryResult {
         segments: usize,
         log_start: Offset,
         high_watermark: Offset,
+        /// Ranges of offsets that are lost or damaged.
+        holes: Vec<Hole>,
+        /// False when its marks were lost.
+        vouched: bool,
     },
+    /// To `LogSize`: the partition could not be recovered, and why.
+    Offline(Arc<str>),
     Error(ErrorCode),
 }
 

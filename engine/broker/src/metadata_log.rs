@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use highwater_base::{BatchHeader, ErrorCode, Now, Offset, PartitionIndex, Timestamp};
 use highwater_reactor::{ConnectionId, Outbox};
-use highwater_store::{LogId, PartitionSpec};
+use highwater_store::segment::partition_directory;
+use highwater_store::{LogId, PartitionKey, PartitionSpec};
 use highwater_wire::ApiKey;
 
 use crate::message::Message;
@@ -281,9 +282,10 @@ impl Shard {
                     self.open_partitions(now, &topic, from, to, out);
                 }
                 Effect::Drop { topic } => {
+                    self.offline.forget(topic.id);
                     let aside = self.aside_of(now, decided_ms, &topic);
                     if let Some(entry) = self.table.remove(topic.id) {
-                        let keeps = self.drop_partitions(&entry, aside, out);
+                        let keeps = self.drop_partitions(now, &entry, aside, out);
                         if let Some(aside) = aside.filter(|_| keeps) {
                             let note = Note::of(&topic).encode();
                             self.store.write_note(aside.note_path(), note, out.disk());
@@ -371,6 +373,7 @@ impl Shard {
     /// Drops a topic's partitions of this core; true when data of one goes to `aside`.
     fn drop_partitions(
         &mut self,
+        now: Now,
         entry: &TopicEntry,
         aside: Option<Entry>,
         out: &mut Outbox<Message>,
@@ -399,7 +402,36 @@ impl Shard {
             }
             self.counters.partitions -= 1;
         }
-        keeps
+        keeps | self.drop_offline(now, entry, aside, out)
+    }
+
+    /// Offline partitions of a deleted topic go the same way as others; true when there are some.
+    fn drop_offline(
+        &mut self,
+        now: Now,
+        entry: &TopicEntry,
+        aside: Option<Entry>,
+        out: &mut Outbox<Message>,
+    ) -> bool {
+        let mut any = false;
+        for (partition, _) in entry.local_offline() {
+            any = true;
+            let index = PartitionIndex(partition as i32);
+            let from = partition_directory(&entry.name, entry.id, index);
+            match aside {
+                None => self.store.discard(from, out.disk()),
+                Some(aside) => {
+                    let to = format!("{}/{partition}", aside.topic_path(&entry.name));
+                    self.store.move_aside(from, to, out.disk());
+                }
+            }
+            let key = PartitionKey {
+                topic_id: entry.id,
+                partition: index,
+            };
+            self.store.forget_marks(now, std::iter::once(key));
+        }
+        any
     }
 
     /// Topics follow the changed defaults, the store the changed expiration.

@@ -4,9 +4,13 @@
 //! consumer groups in `groups`.
 
 mod bounds;
+mod damage;
 mod groups;
+mod quarantine;
 #[cfg(test)]
 mod tests;
+
+pub use quarantine::quarantine_source;
 
 use std::collections::BTreeMap;
 
@@ -125,6 +129,11 @@ impl Shard {
             Question::Connections { connections_max } => {
                 Answer::Connections(self.connection_figures(gauges, *connections_max))
             }
+            Question::Damage {
+                from,
+                partitions_max,
+                told_max,
+            } => self.damage_figures(from, *partitions_max, *told_max),
             Question::Groups {
                 after,
                 groups_max,
@@ -231,15 +240,21 @@ impl Shard {
 
     fn partition_figures(&self, topic: &str, from: u32, partitions_max: usize) -> Answer {
         let entry = self.table.by_name(topic);
-        let mut logs = entry
-            .iter()
-            .flat_map(|entry| entry.local_logs())
-            .filter(|(partition, _)| *partition >= from);
-        let told = logs.by_ref().take(partitions_max);
+        let online = entry.iter().flat_map(|entry| entry.local_logs());
+        let online = online.map(|(partition, log)| (partition, Ok(log)));
+        let offline = entry.iter().flat_map(|entry| entry.local_offline());
+        let offline = offline.map(|(partition, reason)| (partition, Err(reason)));
+        let all = online.chain(offline);
+        let mut all: Vec<_> = all.filter(|(partition, _)| *partition >= from).collect();
+        all.sort_unstable_by_key(|(partition, _)| *partition);
+        let next = all.get(partitions_max).map(|(partition, _)| *partition);
+        let told = all.into_iter().take(partitions_max);
         let partitions = told
-            .map(|(partition, log)| self.partition(partition, log))
+            .map(|(partition, log)| match log {
+                Ok(log) => self.partition(partition, log),
+                Err(reason) => self.offline_partition(partition, reason),
+            })
             .collect();
-        let next = logs.next().map(|(partition, _)| partition);
         Answer::Partitions { partitions, next }
     }
 
@@ -255,6 +270,8 @@ impl Shard {
             segments: self.store.segments(log).count() as u64,
             leader_epoch: self.store.epoch(log).as_leader_epoch(),
             holes: holes.map(|hole| (hole.from, hole.to)).collect(),
+            offline: None,
+            vouched: !self.partitions[log.0 as usize].is_unvouched,
         }
     }
 

@@ -1,6 +1,7 @@
 //! From a topic's name or id to the core that owns a partition and, if it is this one, its log.
 //!
-//! Derived from the image after every change; the data path looks things up here and nowhere else.
+//! Derived from the image after every change; the data path looks things up here and nowhere else. A
+//! partition of this core that could not be recovered is offline: it has a reason instead of a log.
 
 use std::sync::Arc;
 
@@ -20,8 +21,16 @@ pub struct TopicEntry {
     /// Clients only read it.
     pub is_internal: bool,
     core_slot_base: u32,
-    /// One place per partition; filled for those this core owns.
-    logs: Vec<Option<LogId>>,
+    places: Vec<Place>,
+}
+
+/// What this core has of a partition.
+#[derive(Clone, Debug)]
+enum Place {
+    Elsewhere,
+    Here(LogId),
+    /// Why it is offline.
+    Offline(Arc<str>),
 }
 
 /// Where a partition lives.
@@ -29,6 +38,8 @@ pub struct TopicEntry {
 pub enum Owner {
     /// On this core, in this log.
     Here(LogId),
+    /// On this core, which could not recover it.
+    Offline,
     /// On another core.
     Elsewhere(CoreId),
 }
@@ -38,9 +49,10 @@ impl TopicEntry {
     #[must_use]
     pub fn owner(&self, partition: i32, cores: usize) -> Option<Owner> {
         let index = usize::try_from(partition).ok()?;
-        match self.logs.get(index)? {
-            Some(log) => Some(Owner::Here(*log)),
-            None => {
+        match self.places.get(index)? {
+            Place::Here(log) => Some(Owner::Here(*log)),
+            Place::Offline(_) => Some(Owner::Offline),
+            Place::Elsewhere => {
                 let slot = self.core_slot_base.wrapping_add(index as u32) as usize;
                 Some(Owner::Elsewhere(CoreId((slot % cores) as u16)))
             }
@@ -50,21 +62,41 @@ impl TopicEntry {
     /// Whether the topic has this partition, on whichever core.
     #[must_use]
     pub fn has_partition(&self, partition: i32) -> bool {
-        usize::try_from(partition).is_ok_and(|index| index < self.logs.len())
+        usize::try_from(partition).is_ok_and(|index| index < self.places.len())
     }
 
     /// Number of partitions, of all cores.
     #[must_use]
     pub fn partitions(&self) -> u32 {
-        self.logs.len() as u32
+        self.places.len() as u32
+    }
+
+    /// Why a partition of this core is offline, if it is.
+    #[must_use]
+    pub fn offline_reason(&self, partition: i32) -> Option<&Arc<str>> {
+        let index = usize::try_from(partition).ok()?;
+        match self.places.get(index)? {
+            Place::Offline(reason) => Some(reason),
+            Place::Here(_) | Place::Elsewhere => None,
+        }
+    }
+
+    /// The partitions of this core that are offline, and why.
+    pub fn local_offline(&self) -> impl Iterator<Item = (u32, &Arc<str>)> + '_ {
+        let places = self.places.iter().enumerate();
+        places.filter_map(|(at, place)| match place {
+            Place::Offline(reason) => Some((at as u32, reason)),
+            Place::Here(_) | Place::Elsewhere => None,
+        })
     }
 
     /// The logs of this topic on this core.
     pub fn local_logs(&self) -> impl Iterator<Item = (u32, LogId)> + '_ {
-        self.logs
-            .iter()
-            .enumerate()
-            .filter_map(|(at, log)| log.map(|log| (at as u32, log)))
+        let places = self.places.iter().enumerate();
+        places.filter_map(|(at, place)| match place {
+            Place::Here(log) => Some((at as u32, *log)),
+            Place::Offline(_) | Place::Elsewhere => None,
+        })
     }
 }
 
@@ -78,13 +110,25 @@ pub struct PartitionTable {
 impl PartitionTable {
     /// Adds or renews a topic. `opened` names logs of this core that are new; others are kept.
     pub fn put(&mut self, topic: &Topic, opened: &[(u32, LogId)]) {
-        let mut logs = self
+        let opened = opened.iter();
+        self.put_places(topic, opened.map(|(at, log)| (*at, Place::Here(*log))));
+    }
+
+    /// Adds or renews a topic with partitions of this core that could not be recovered, and why.
+    pub fn put_offline(&mut self, topic: &Topic, offline: &[(u32, Arc<str>)]) {
+        let offline = offline.iter();
+        let places = offline.map(|(at, reason)| (*at, Place::Offline(Arc::clone(reason))));
+        self.put_places(topic, places);
+    }
+
+    fn put_places(&mut self, topic: &Topic, changed: impl Iterator<Item = (u32, Place)>) {
+        let mut places = self
             .by_id
             .get(&topic.id)
-            .map_or_else(Vec::new, |old| old.logs.clone());
-        logs.resize(topic.partitions as usize, None);
-        for (partition, log) in opened {
-            logs[*partition as usize] = Some(*log);
+            .map_or_else(Vec::new, |old| old.places.clone());
+        places.resize(topic.partitions as usize, Place::Elsewhere);
+        for (partition, place) in changed {
+            places[partition as usize] = place;
         }
         let entry = Arc::new(TopicEntry {
             id: topic.id,
@@ -92,7 +136,7 @@ impl PartitionTable {
             config: Arc::clone(&topic.config),
             is_internal: is_internal(&topic.name),
             core_slot_base: topic.core_slot_base,
-            logs,
+            places,
         });
         self.by_name
             .insert(Arc::clone(&topic.name), Arc::clone(&entry));

@@ -12,9 +12,10 @@ use highwater_store::{AppendError, Appended, LogId};
 use highwater_wire::compression::Codec;
 use highwater_wire::records::record_count_max;
 
+use crate::answer_text::shortened;
 use crate::config::TopicConfig;
 use crate::message::{Message, ProducePart, ProduceResult};
-use crate::partition_table::Owner;
+use crate::partition_table::{Owner, TopicEntry};
 use crate::shard::Shard;
 use crate::slab::Key;
 
@@ -345,6 +346,20 @@ impl Shard {
         }
     }
 
+    /// One part is for a partition of this core that could not be recovered.
+    pub(crate) fn refuse_offline(
+        &mut self,
+        key: Key,
+        index: u32,
+        entry: &TopicEntry,
+        partition: i32,
+    ) {
+        let reason = entry.offline_reason(partition).map_or("", |reason| reason);
+        let message = format!("the partition is offline: {reason}");
+        let refusal = Refusal::new(ErrorCode::KafkaStorageError, shortened(message));
+        self.refuse_part(key, index, refusal);
+    }
+
     /// Records an error for one part.
     pub(crate) fn produce_error(&mut self, key: Key, index: u32, code: ErrorCode) {
         self.refuse_part(key, index, Refusal::from(code));
@@ -451,6 +466,7 @@ impl Shard {
                     let records = part.records.bytes();
                     self.produce_here(now, key, at, log, &entry.config, part.version, records);
                 }
+                Some(Owner::Offline) => self.refuse_offline(key, at, &entry, part.partition),
                 Some(Owner::Elsewhere(_)) | None => {
                     self.produce_error(key, at, ErrorCode::NotLeaderOrFollower);
                 }

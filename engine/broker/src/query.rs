@@ -5,6 +5,7 @@
 //! owns the partition and may have to wait for the disk there.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use highwater_base::{CoreId, Epoch, ErrorCode, Now, Offset, TopicId};
 use highwater_reactor::{ConnectionId, Outbox};
@@ -126,6 +127,9 @@ impl Shard {
             match owner {
                 Err(code) => self.answer_query(origin, QueryResult::Error(code), out),
                 Ok((_, Owner::Here(log))) => self.run_query(origin, log, &query, out),
+                Ok((topic_id, Owner::Offline)) => {
+                    self.answer_offline(origin, topic_id, partition, &query, out);
+                }
                 Ok((topic_id, Owner::Elsewhere(core))) => {
                     elsewhere.entry(core).or_default().push(QueryPart {
                         index,
@@ -163,12 +167,40 @@ impl Shard {
                 .and_then(|e| e.owner(part.partition, self.cores));
             match owner {
                 Some(Owner::Here(log)) => self.run_query(origin, log, &part.query, out),
+                Some(Owner::Offline) => {
+                    let (id, partition) = (part.topic_id, part.partition);
+                    self.answer_offline(origin, id, partition, &part.query, out);
+                }
                 Some(Owner::Elsewhere(_)) | None => {
                     let result = QueryResult::Error(ErrorCode::NotLeaderOrFollower);
                     self.answer_query(origin, result, out);
                 }
             }
         }
+    }
+
+    /// A partition of this core that could not be recovered answers nothing but why.
+    fn answer_offline(
+        &mut self,
+        origin: QueryOrigin,
+        topic_id: TopicId,
+        partition: i32,
+        query: &Query,
+        out: &mut Outbox<Message>,
+    ) {
+        let entry = self.table.by_id(topic_id);
+        let reason = entry.and_then(|entry| entry.offline_reason(partition));
+        let result = match (query, reason) {
+            (Query::LogSize, Some(reason)) => QueryResult::Offline(Arc::clone(reason)),
+            (
+                Query::ListOffset { .. }
+                | Query::EpochEnd { .. }
+                | Query::DeleteRecords { .. }
+                | Query::LogSize,
+                _,
+            ) => QueryResult::Error(ErrorCode::KafkaStorageError),
+        };
+        self.answer_query(origin, result, out);
     }
 
     fn run_query(
@@ -207,6 +239,8 @@ impl Shard {
             segments: self.store.segments(log).count(),
             log_start: self.store.log_start(log),
             high_watermark: self.store.high_watermark(log),
+            holes: self.store.holes(log).to_vec(),
+            vouched: !self.partitions[log.0 as usize].is_unvouched,
         }
     }
 

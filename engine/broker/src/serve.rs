@@ -12,7 +12,7 @@ use highwater_store::Superblock;
 use crate::boot::{self, BootError, ShardFactory};
 use crate::config::{Advertise, NodeConfig};
 use crate::memory_budget::MemoryBudget;
-use crate::ops::{Shards, process_figures};
+use crate::ops::{Shards, process_figures, quarantine_source};
 use crate::shard::NodeIdentity;
 
 /// Runs a node until it is told to stop. `ready` is called once clients can connect.
@@ -95,7 +95,8 @@ fn start_endpoint(identity: &NodeIdentity) -> Result<Option<Endpoint>, BootError
         metrics_topics_max: config.metrics_topics_max,
         memory_budget: memory_pools(&MemoryBudget::of(config, identity.cores)),
     };
-    let endpoint = Endpoint::start(address, facts, process_figures);
+    let quarantine = quarantine_source(config.data_dir.clone());
+    let endpoint = Endpoint::start(address, facts, process_figures, quarantine);
     endpoint.map(Some).map_err(|error| say(&error))
 }
 

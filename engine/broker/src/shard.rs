@@ -31,6 +31,7 @@ use crate::metadata::controller::Origin;
 use crate::metadata::image::LookupMap;
 use crate::metadata_log::{MetadataLeader, PendingChange};
 use crate::meters::{Meters, PartitionMeter};
+use crate::offline::OfflinePartitions;
 use crate::partition_table::PartitionTable;
 use crate::produce::{PendingProduce, ProduceWaiter};
 use crate::producer_ids::ProducerIds;
@@ -53,6 +54,8 @@ pub struct Partition {
     pub fetch_waiters: FetchWaiters,
     pub trims: Vec<PendingTrim>,
     pub meter: PartitionMeter,
+    /// Its marks were lost: how far it was durable is not known.
+    pub is_unvouched: bool,
 }
 
 /// What every shard of a node knows of the node.
@@ -127,6 +130,8 @@ pub struct Shard {
     pub(crate) image: Image,
     pub(crate) store: Store,
     pub(crate) table: PartitionTable,
+    /// Of all cores.
+    pub(crate) offline: OfflinePartitions,
     pub(crate) partitions: Vec<Partition>,
     /// Only on core 0.
     pub(crate) leader: Option<MetadataLeader>,
@@ -177,6 +182,8 @@ pub struct ShardParts {
     pub store: Store,
     pub table: PartitionTable,
     pub logs: Vec<LogId>,
+    /// Those of `logs` whose marks were lost.
+    pub unvouched: Vec<LogId>,
     pub leader: Option<MetadataLeader>,
     pub metadata_records_replayed: usize,
     /// Fresh randomness for the ids of group members.
@@ -197,6 +204,7 @@ impl Shard {
             image: parts.image,
             store: parts.store,
             table: parts.table,
+            offline: OfflinePartitions::default(),
             partitions: Vec::new(),
             leader: parts.leader,
             connections: LookupMap::default(),
@@ -237,6 +245,9 @@ impl Shard {
         };
         for log in parts.logs {
             shard.note_partition(log);
+        }
+        for log in parts.unvouched {
+            shard.partitions[log.0 as usize].is_unvouched = true;
         }
         if let Some(leader) = &shard.leader {
             let log = leader.log;
@@ -530,6 +541,7 @@ impl Shard {
             Message::Groups { ticket, parts } => self.groups_for(now, from, ticket, parts, out),
             Message::GroupsDone { ticket, results } => self.groups_done(ticket, results, out),
             Message::GroupsForget { ticket } => self.forget_groups(from, ticket),
+            Message::Offline(partitions) => self.offline.learn(&partitions),
             Message::CountersAsk => {
                 let counters = self.tell_counters();
                 out.mail(from, Message::CountersTell(counters));
@@ -548,6 +560,7 @@ impl Service for Shard {
 
     fn on_start(&mut self, now: Now, out: &mut Outbox<Message>) {
         self.store.take_attached(out.disk());
+        self.tell_offline(out);
         if let Some(entry) = self.table.by_name(OFFSETS_TOPIC).cloned() {
             let opened: Vec<(u32, LogId)> = entry.local_logs().collect();
             self.open_offsets(now, entry.partitions(), &opened, out);

@@ -61,6 +61,7 @@ impl TestShard {
             store: Store::new(config, ClusterId([1; 16]), ledger.expect("a ledger")),
             table: PartitionTable::default(),
             logs: Vec::new(),
+            unvouched: Vec::new(),
             leader: None,
             metadata_records_replayed: 0,
             group_id_seed: 1,

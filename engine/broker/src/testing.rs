@@ -242,6 +242,15 @@ impl TestNode {
         self.cores[core].disk.paths(prefix)
     }
 
+    /// The bytes of a file on a core's disk.
+    pub fn read_file(&self, core: usize, path: &str) -> Vec<u8> {
+        let disk = &self.cores[core].disk;
+        let mut bytes = vec![0; 64 << 20];
+        let got = disk.read(path, 0, &mut bytes).expect("it is there");
+        bytes.truncate(got);
+        bytes
+    }
+
     /// Puts a file on a core's disk.
     pub fn write_file(&mut self, core: usize, path: &str, bytes: &[u8]) {
         let disk = &mut self.cores[core].disk;
@@ -350,16 +359,20 @@ impl TestCore {
         let mut store = Store::new(config, node.cluster_id, ledger);
         let (mut table, mut logs) = (PartitionTable::default(), Vec::new());
         for topic in image.topics_by_name() {
-            let opened: Vec<(u32, LogId)> = (0..topic.partitions)
-                .filter(|partition| topic.core_of(*partition, node.cores) == core)
-                .map(|partition| {
-                    let spec = partition_spec(topic, partition);
-                    let recovered = store.recover(&mut disk, spec, &marks, now);
-                    (partition, recovered.expect("recovers").0)
-                })
-                .collect();
+            let (mut opened, mut offline) = (Vec::new(), Vec::new());
+            for partition in 0..topic.partitions {
+                if topic.core_of(partition, node.cores) != core {
+                    continue;
+                }
+                let spec = partition_spec(topic, partition);
+                match store.recover(&mut disk, spec, &marks, now) {
+                    Ok((log, _)) => opened.push((partition, log)),
+                    Err(error) => offline.push((partition, Arc::from(error.to_string()))),
+                }
+            }
             logs.extend(opened.iter().map(|(_, log)| *log));
             table.put(topic, &opened);
+            table.put_offline(topic, &offline);
         }
         let leader = (core == CoreId(0)).then(|| {
             let log = store.recover(&mut disk, metadata_spec(), &marks, now);
@@ -382,6 +395,7 @@ impl TestCore {
             store,
             table,
             logs,
+            unvouched: Vec::new(),
             leader,
             metadata_records_replayed: 0,
             group_id_seed: 1,

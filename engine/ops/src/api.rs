@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use crate::collect::{self, Beyond, Silent};
-use crate::figures::{GroupFigures, TopicFigures};
+use crate::figures::{DamageFigures, GroupFigures, TopicFigures};
 use crate::group_walk::{self, GroupCursor};
 use crate::metrics::{self, GROUPS_MAX, LAGS_MAX, Snapshot};
 use crate::node::{Node, NotReady, readiness};
@@ -24,6 +24,9 @@ use crate::text;
 const TOPICS_LISTED_MAX: usize = 1000;
 /// Groups in one answer, unless asked for fewer.
 const GROUPS_LISTED_MAX: usize = 1000;
+
+/// Damaged partitions that `/health` tells by name.
+const DAMAGED_TOLD_MAX: usize = 100;
 
 /// The description of all routes.
 const OPENAPI: &str = include_str!("../openapi.json");
@@ -90,6 +93,7 @@ async fn metrics(State(node): State<Arc<Node>>) -> Answered {
     let wanted = node.facts.metrics_topics_max;
     let topics = collect::topics(way, "", wanted, Beyond::AddUp).await?;
     let groups = group_walk::all(way, GROUPS_MAX, LAGS_MAX).await?;
+    let damage = collect::damage(way, 0).await?;
     let body = metrics::expose(&Snapshot {
         node: &node.facts,
         is_ready: readiness(&cores).is_ok(),
@@ -97,17 +101,33 @@ async fn metrics(State(node): State<Arc<Node>>) -> Answered {
         cores: &cores,
         topics: &topics,
         groups: &groups,
+        damage: &damage,
+        quarantine: &(node.quarantine)(),
     });
     Ok(([(header::CONTENT_TYPE, text::CONTENT_TYPE)], body).into_response())
 }
 
-/// A node that recovers its logs is healthy: ending it would only make it begin again.
+/// A node that recovers its logs is healthy: ending it would only make it begin again. So is one with
+/// damage, which a restart does not mend: it says what is wrong and serves the rest.
 async fn health(State(node): State<Arc<Node>>) -> Answered {
     let Ok(way) = node.cores() else {
         return Ok(Json(json!({"healthy": true, "cores": 0})).into_response());
     };
     let cores = collect::core_figures(way).await?;
-    Ok(Json(json!({"healthy": true, "cores": cores.len()})).into_response())
+    let mut told = json!({"healthy": true, "cores": cores.len()});
+    let mut damage = DamageFigures::default();
+    for of_core in collect::damage(way, DAMAGED_TOLD_MAX).await? {
+        damage.add(of_core, DAMAGED_TOLD_MAX);
+    }
+    let quarantine = (node.quarantine)();
+    let unknown = quarantine.iter().find(|kept| kept.reason == "unknown");
+    let unknown = unknown.map_or(0, |kept| kept.topics);
+    if damage.any() || unknown > 0 {
+        told["degraded"] = true.into();
+        told["damage"] = json!(damage);
+        told["unknown_topics_in_quarantine"] = unknown.into();
+    }
+    Ok(Json(told).into_response())
 }
 
 async fn ready(State(node): State<Arc<Node>>) -> Answered {

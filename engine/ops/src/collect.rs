@@ -10,7 +10,8 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 
 use crate::figures::{
-    Answer, Asked, ConnectionFigures, CoreFigures, PartitionFigures, Question, TopicFigures,
+    Answer, Asked, ConnectionFigures, CoreFigures, DamageFigures, PartitionFigures, Question,
+    TopicFigures,
 };
 
 /// How long a core may take to answer.
@@ -180,6 +181,33 @@ pub async fn partitions(cores: &dyn Cores, topic: &str) -> Result<Vec<PartitionF
         }
     }
     all.sort_by_key(|partition| partition.partition);
+    Ok(all)
+}
+
+/// What is wrong with the partitions of each core; `told_max` of all are told by name.
+///
+/// # Errors
+/// A core that does not answer.
+pub async fn damage(cores: &dyn Cores, told_max: usize) -> Result<Vec<DamageFigures>, Silent> {
+    let mut all = Vec::new();
+    let mut left = told_max;
+    for core in 0..cores.count() {
+        let mut found = DamageFigures::default();
+        let mut from = Some(String::new());
+        while let Some(next) = from.take() {
+            let question = Question::Damage {
+                from: next,
+                partitions_max: PARTITIONS_PER_QUESTION_MAX,
+                told_max: left - found.partitions.len(),
+            };
+            if let Answer::Damage { damage, next } = ask(cores, core, question).await? {
+                found.add(damage, left);
+                from = next;
+            }
+        }
+        left -= found.partitions.len();
+        all.push(found);
+    }
     Ok(all)
 }
 

@@ -84,6 +84,13 @@ pub enum Question {
     },
     /// One group, if it coordinates it.
     Group { group: String },
+    /// What is wrong with its partitions, topics in name order from `from` on: at most `told_max`
+    /// partitions by name, and no further topic once `partitions_max` were looked at.
+    Damage {
+        from: String,
+        partitions_max: usize,
+        told_max: usize,
+    },
     /// The high-water marks of those of these partitions that it owns.
     Marks { partitions: Arc<Vec<(String, u32)>> },
 }
@@ -121,6 +128,11 @@ pub enum Answer {
         next: Option<u32>,
     },
     Connections(Vec<ConnectionFigures>),
+    Damage {
+        damage: DamageFigures,
+        /// Where the next page begins.
+        next: Option<String>,
+    },
     Groups(GroupsPage),
     Group(Option<GroupFigures>),
     /// In the order of the question; `None` where another core owns the partition or nobody does.
@@ -302,6 +314,61 @@ pub struct PartitionFigures {
     pub leader_epoch: i32,
     /// Ranges of offsets whose records are damaged on disk.
     pub holes: Vec<(i64, i64)>,
+    /// Why the partition cannot be served at all.
+    pub offline: Option<String>,
+    /// False when the marks that say how far it was durable are lost.
+    pub vouched: bool,
+}
+
+/// A partition with something wrong.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct DamagedPartition {
+    pub topic: String,
+    pub partition: u32,
+    pub core: u16,
+    /// Ranges of offsets that are lost or damaged, the second offset not included.
+    pub holes: Vec<(i64, i64)>,
+    /// Why it cannot be served at all.
+    pub offline: Option<String>,
+}
+
+/// What is wrong with partitions.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct DamageFigures {
+    pub offline: u64,
+    pub with_holes: u64,
+    pub hole_offsets: u64,
+    /// Partitions whose marks are lost: how far they were durable is not known.
+    pub unvouched: u64,
+    /// A bounded number of those that are offline or have holes.
+    pub partitions: Vec<DamagedPartition>,
+}
+
+impl DamageFigures {
+    /// Whether anything is wrong.
+    #[must_use]
+    pub fn any(&self) -> bool {
+        self.offline + self.with_holes + self.unvouched > 0
+    }
+
+    /// Adds what another core, or another page, tells.
+    pub fn add(&mut self, other: DamageFigures, told_max: usize) {
+        self.offline += other.offline;
+        self.with_holes += other.with_holes;
+        self.hole_offsets += other.hole_offsets;
+        self.unvouched += other.unvouched;
+        let room = told_max.saturating_sub(self.partitions.len());
+        self.partitions
+            .extend(other.partitions.into_iter().take(room));
+    }
+}
+
+/// What lies in quarantine for one reason.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct QuarantineFigures {
+    pub reason: &'static str,
+    pub topics: u64,
+    pub bytes: u64,
 }
 
 /// One client connection.

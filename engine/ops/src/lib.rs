@@ -21,5 +21,5 @@ pub mod text;
 
 pub use collect::Cores;
 pub use figures::{Answer, Asked, Question};
-pub use node::{MemoryPool, Node, NodeFacts};
+pub use node::{MemoryPool, Node, NodeFacts, QuarantineSource};
 pub use server::{Endpoint, OpsError};

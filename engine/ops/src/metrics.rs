@@ -3,8 +3,8 @@
 use crate::catalog::{self as metric, Metric};
 use crate::collect::Topics;
 use crate::figures::{
-    BoundFigure, BoundScope, ClientSoftware, CoordinatorFigures, CoreFigures, Distribution,
-    GroupFigures, ProcessFigures, Times, TopicFigures,
+    BoundFigure, BoundScope, ClientSoftware, CoordinatorFigures, CoreFigures, DamageFigures,
+    Distribution, GroupFigures, ProcessFigures, QuarantineFigures, Times, TopicFigures,
 };
 use crate::group_walk::Groups;
 use crate::node::NodeFacts;
@@ -35,6 +35,9 @@ pub struct Snapshot<'a> {
     pub cores: &'a [CoreFigures],
     pub topics: &'a Topics,
     pub groups: &'a Groups,
+    /// By core.
+    pub damage: &'a [DamageFigures],
+    pub quarantine: &'a [QuarantineFigures],
 }
 
 /// The exposition.
@@ -42,6 +45,7 @@ pub struct Snapshot<'a> {
 pub fn expose(snapshot: &Snapshot<'_>) -> String {
     let mut text = Exposition::default();
     expose_node(snapshot, &mut text);
+    expose_damage(snapshot, &mut text);
     expose_process(snapshot, &mut text);
     expose_bounds(snapshot.cores, &mut text);
     text.family(metric::BUDGET);
@@ -75,6 +79,31 @@ fn expose_node(snapshot: &Snapshot<'_>, text: &mut Exposition) {
     let partitions = first.map_or(0, |core| core.partitions_of_node);
     text.single(metric::TOPICS, topics as f64);
     text.single(metric::PARTITIONS, partitions as f64);
+}
+
+type DamageValue = fn(&DamageFigures) -> u64;
+
+fn expose_damage(snapshot: &Snapshot<'_>, text: &mut Exposition) {
+    let families: [(Metric, DamageValue); 4] = [
+        (metric::OFFLINE, |damage| damage.offline),
+        (metric::WITH_HOLES, |damage| damage.with_holes),
+        (metric::HOLE_OFFSETS, |damage| damage.hole_offsets),
+        (metric::UNVOUCHED, |damage| damage.unvouched),
+    ];
+    for (family, value) in families {
+        text.family(family);
+        for (core, damage) in snapshot.damage.iter().enumerate() {
+            text.sample(&[("core", &core.to_string())], value(damage) as f64);
+        }
+    }
+    text.family(metric::QUARANTINE_TOPICS);
+    for kept in snapshot.quarantine {
+        text.sample(&[("reason", kept.reason)], kept.topics as f64);
+    }
+    text.family(metric::QUARANTINE_BYTES);
+    for kept in snapshot.quarantine {
+        text.sample(&[("reason", kept.reason)], kept.bytes as f64);
+    }
 }
 
 fn expose_process(snapshot: &Snapshot<'_>, text: &mut Exposition) {
@@ -426,6 +455,13 @@ mod tests {
             told: vec![group],
             states: [("Stable", 3)].into(),
         };
+        let damage = DamageFigures {
+            offline: 1,
+            with_holes: 2,
+            hole_offsets: 30,
+            unvouched: 4,
+            partitions: Vec::new(),
+        };
         expose(&Snapshot {
             node: &node,
             is_ready: true,
@@ -433,7 +469,29 @@ mod tests {
             cores: &[core(0), core(1)],
             topics: &topics,
             groups: &groups,
+            damage: &[damage.clone(), DamageFigures::default()],
+            quarantine: &[QuarantineFigures {
+                reason: "unknown",
+                topics: 2,
+                bytes: 5,
+            }],
         })
+    }
+
+    #[test]
+    fn damage_is_told_by_core_and_quarantine_by_reason() {
+        let text = exposed();
+        for line in [
+            r#"highwater_partitions_offline{core="0"} 1"#,
+            r#"highwater_partitions_with_holes{core="0"} 2"#,
+            r#"highwater_hole_offsets{core="0"} 30"#,
+            r#"highwater_partitions_unvouched{core="0"} 4"#,
+            r#"highwater_partitions_offline{core="1"} 0"#,
+            r#"highwater_quarantine_topics{reason="unknown"} 2"#,
+            r#"highwater_quarantine_bytes{reason="unknown"} 5"#,
+        ] {
+            assert!(text.lines().any(|found| found == line), "{line}\n{text}");
+        }
     }
 
     #[test]

@@ -7,7 +7,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use crate::collect::Cores;
-use crate::figures::{CoreFigures, ProcessFigures};
+use crate::figures::{CoreFigures, ProcessFigures, QuarantineFigures};
 
 /// What does not change while the process lives.
 #[derive(Clone, Debug, Default, Serialize)]
@@ -33,10 +33,14 @@ pub struct MemoryPool {
     pub bytes_max: u64,
 }
 
+/// Says what lies in quarantine now. It may read the disk: it is asked on the endpoint's thread.
+pub type QuarantineSource = Box<dyn Fn() -> Vec<QuarantineFigures> + Send + Sync>;
+
 /// The node as the endpoint sees it.
 pub struct Node {
     pub facts: NodeFacts,
     pub process: fn() -> ProcessFigures,
+    pub quarantine: QuarantineSource,
     cores: OnceLock<Box<dyn Cores>>,
     is_stopping: AtomicBool,
 }
@@ -60,10 +64,15 @@ impl NotReady {
 }
 
 impl Node {
-    pub(crate) fn new(facts: NodeFacts, process: fn() -> ProcessFigures) -> Node {
+    pub(crate) fn new(
+        facts: NodeFacts,
+        process: fn() -> ProcessFigures,
+        quarantine: QuarantineSource,
+    ) -> Node {
         Node {
             facts,
             process,
+            quarantine,
             cores: OnceLock::new(),
             is_stopping: AtomicBool::new(false),
         }

@@ -17,7 +17,7 @@ use tokio::sync::{Semaphore, oneshot};
 
 use crate::api;
 use crate::figures::ProcessFigures;
-use crate::node::{Node, NodeFacts};
+use crate::node::{Node, NodeFacts, QuarantineSource};
 
 /// Connections served at once; others wait to be accepted.
 const CONNECTIONS_MAX: usize = 64;
@@ -65,12 +65,13 @@ impl Endpoint {
         address: SocketAddr,
         facts: NodeFacts,
         process: fn() -> ProcessFigures,
+        quarantine: QuarantineSource,
     ) -> Result<Endpoint, OpsError> {
         let listen = |error| OpsError::Listen { address, error };
         let listener = TcpListener::bind(address).map_err(listen)?;
         listener.set_nonblocking(true).map_err(listen)?;
         let bound = listener.local_addr().map_err(listen)?;
-        let node = Arc::new(Node::new(facts, process));
+        let node = Arc::new(Node::new(facts, process, quarantine));
         let (stop, stopped) = oneshot::channel();
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_io()

@@ -112,7 +112,10 @@ pub enum AppendError {
     Busy,
     #[error("the batch is larger than a segment can hold")]
     TooLarge,
-    #[error("the partition is offline: part of its log is missing")]
+    #[error(
+        "part of the partition's log is lost: it takes no new records until that is restored or given \
+         up; `highwater topic describe` shows the offsets"
+    )]
     Offline,
     #[error("too many idempotent producers have batches under way")]
     TooManyProducers,

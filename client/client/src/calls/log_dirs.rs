@@ -18,11 +18,17 @@ pub struct DescribeLogDirs {
 }
 
 /// One partition on a broker's disk.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PartitionOnDisk {
     pub size_bytes: i64,
-    /// Number of segment files, which only a Highwater broker tells.
+    /// Number of segment files, which only a Highwater broker tells; so is all that follows.
     pub segments: Option<i32>,
+    /// Ranges of offsets that are lost or damaged, the second offset not included.
+    pub holes: Vec<(i64, i64)>,
+    /// Why the partition is not served at all.
+    pub offline: Option<String>,
+    /// The marks that say how far it was durable were lost.
+    pub unvouched: bool,
 }
 
 impl Call for DescribeLogDirs {
@@ -49,9 +55,16 @@ impl Call for DescribeLogDirs {
             ClientError::check("log directory", directory.error_code, None)?;
             for topic in directory.topics.iter().filter(|one| one.name == self.topic) {
                 for row in topic.partitions.iter().filter(|row| !row.is_future_key) {
+                    let holes = row
+                        .holes
+                        .iter()
+                        .map(|hole| (hole.from_offset, hole.to_offset));
                     let on_disk = PartitionOnDisk {
                         size_bytes: row.partition_size,
                         segments: (row.segments >= 0).then_some(row.segments),
+                        holes: holes.collect(),
+                        offline: row.offline_reason.map(str::to_owned),
+                        unvouched: row.unvouched,
                     };
                     found.insert(row.partition_index, on_disk);
                 }

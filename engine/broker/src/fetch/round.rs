@@ -202,6 +202,7 @@ impl Shard {
             match self.locate(target, by_id) {
                 Err(code) => error = code,
                 Ok(Owner::Here(log)) => local.push((index as u32, log)),
+                Ok(Owner::Offline) => error = ErrorCode::KafkaStorageError,
                 Ok(Owner::Elsewhere(core)) => {
                     let part = self.foreign_part(index as u32, target);
                     match foreign.iter_mut().find(|(known, _)| *known == core) {
@@ -489,6 +490,9 @@ impl Shard {
             locating: false,
             pieces: Vec::new(),
         };
+        if let Some((_, Some(Owner::Offline))) = owner {
+            result.error = ErrorCode::KafkaStorageError;
+        }
         let Some((topic, Some(Owner::Here(log)))) = owner else {
             return (PartitionRead::failed(result.error), result);
         };

@@ -90,7 +90,10 @@ fn low_watermark(partition_index: i32, result: &QueryResult) -> DeleteRecordsPar
     match *result {
         QueryResult::LogStart(offset) => answer.low_watermark = offset.0,
         QueryResult::Error(code) => answer.error_code = as_code(code),
-        QueryResult::Offset { .. } | QueryResult::EpochEnd { .. } | QueryResult::LogSize { .. } => {
+        QueryResult::Offset { .. }
+        | QueryResult::EpochEnd { .. }
+        | QueryResult::LogSize { .. }
+        | QueryResult::Offline(_) => {
             answer.error_code = as_code(ErrorCode::UnknownServerError);
         }
     }

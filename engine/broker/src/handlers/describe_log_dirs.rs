@@ -1,17 +1,18 @@
 //! DescribeLogDirs (key 35): what each partition takes on disk, and the volume it is on (KIP-113,
 //! KIP-827).
 //!
-//! There is one directory. Partitions that do not exist are left out, as Kafka does. Three tagged
-//! fields of our own (numbers from 10000 on, which other clients skip) add what our command line
-//! shows: number of segments, log start, high-water mark. In direct mode each broker tells of the
-//! partitions it leads, so that a client that adds up all brokers counts each once.
+//! There is one directory. Partitions that do not exist are left out, as Kafka does. Tagged fields of
+//! our own (numbers from 10000 on, which other clients skip) add what our command line shows: number of
+//! segments, log start, high-water mark, holes, why a partition is offline, whether its marks were lost.
+//! In direct mode each broker tells of the partitions it leads, so that a client that adds up all
+//! brokers counts each once.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use highwater_base::{CoreId, ErrorCode, Now, TopicId};
 use highwater_reactor::Outbox;
 use highwater_wire::describe_log_dirs::{
-    DescribableLogDirTopic, DescribeLogDirsPartition, DescribeLogDirsRequest,
+    DescribableLogDirTopic, DescribeLogDirsHole, DescribeLogDirsPartition, DescribeLogDirsRequest,
     DescribeLogDirsResponse, DescribeLogDirsResult, DescribeLogDirsTopic,
 };
 use highwater_wire::{Array, DecodeError};
@@ -20,6 +21,9 @@ use super::Request;
 use crate::message::{Message, Query, QueryResult};
 use crate::metadata::Topic;
 use crate::shard::Shard;
+
+/// Holes told of one partition.
+const HOLES_TOLD_MAX: usize = 1000;
 
 /// One question as [`Shard::gather`] takes it.
 type Question = (Result<TopicId, ErrorCode>, i32, Query);
@@ -107,11 +111,13 @@ impl Shard {
         out: &mut Outbox<Message>,
     ) -> Result<(), DecodeError> {
         let decoded = DescribeLogDirsRequest::parse(request.version, body)?;
-        let mut results = results.iter();
-        let mut found: Vec<(&str, Vec<DescribeLogDirsPartition>)> = Vec::new();
+        let holes: Vec<Vec<DescribeLogDirsHole>> = results.iter().map(holes_of).collect();
+        let mut results = results.iter().zip(&holes);
+        let mut found: Vec<(&str, Vec<DescribeLogDirsPartition<'_>>)> = Vec::new();
         for topic in decoded.topics.unwrap_or_default().iter() {
             let rows = topic.partitions.iter().zip(&mut results);
-            let rows = rows.filter_map(|(index, result)| partition_row(index, result));
+            let rows =
+                rows.filter_map(|(index, (result, holes))| partition_row(index, result, holes));
             found.push((topic.topic, rows.collect()));
         }
         found.retain(|(_, partitions)| !partitions.is_empty());
@@ -144,24 +150,53 @@ impl Shard {
 }
 
 /// The row of a partition that is still there.
-fn partition_row(index: i32, result: &QueryResult) -> Option<DescribeLogDirsPartition> {
-    let QueryResult::LogSize {
-        size_bytes,
-        segments,
-        log_start,
-        high_watermark,
-    } = *result
-    else {
-        return None;
+fn partition_row<'a>(
+    index: i32,
+    result: &'a QueryResult,
+    holes: &'a [DescribeLogDirsHole],
+) -> Option<DescribeLogDirsPartition<'a>> {
+    match result {
+        QueryResult::LogSize {
+            size_bytes,
+            segments,
+            log_start,
+            high_watermark,
+            vouched,
+            ..
+        } => Some(DescribeLogDirsPartition {
+            partition_index: index,
+            partition_size: i64::try_from(*size_bytes).unwrap_or(i64::MAX),
+            segments: i32::try_from(*segments).unwrap_or(i32::MAX),
+            log_start_offset: log_start.0,
+            high_watermark: high_watermark.0,
+            holes: Array::from(holes),
+            unvouched: !vouched,
+            ..Default::default()
+        }),
+        QueryResult::Offline(reason) => Some(DescribeLogDirsPartition {
+            partition_index: index,
+            offline_reason: Some(reason),
+            ..Default::default()
+        }),
+        QueryResult::Offset { .. }
+        | QueryResult::EpochEnd { .. }
+        | QueryResult::LogStart(_)
+        | QueryResult::Error(_) => None,
+    }
+}
+
+/// The holes of a partition, a bounded number of them.
+fn holes_of(result: &QueryResult) -> Vec<DescribeLogDirsHole> {
+    let holes = match result {
+        QueryResult::LogSize { holes, .. } => holes.as_slice(),
+        _ => &[],
     };
-    Some(DescribeLogDirsPartition {
-        partition_index: index,
-        partition_size: i64::try_from(size_bytes).unwrap_or(i64::MAX),
-        segments: i32::try_from(segments).unwrap_or(i32::MAX),
-        log_start_offset: log_start.0,
-        high_watermark: high_watermark.0,
-        ..Default::default()
+    let told = holes.iter().take(HOLES_TOLD_MAX);
+    told.map(|hole| DescribeLogDirsHole {
+        from_offset: hole.from,
+        to_offset: hole.to,
     })
+    .collect()
 }
 
 #[cfg(test)]

@@ -173,7 +173,7 @@ impl Shard {
             };
             let owner = entry.and_then(|entry| entry.owner(target.partition, self.cores));
             let core = match owner {
-                Some(Owner::Here(_)) => self.core,
+                Some(Owner::Here(_) | Owner::Offline) => self.core,
                 Some(Owner::Elsewhere(core)) => core,
                 None => continue,
             };

@@ -7,7 +7,7 @@
 //! and librdkafka take as final at once; no code says "unsupported" to both.
 
 use highwater_base::{ErrorCode, Now};
-use highwater_groups::OFFSETS_TOPIC;
+use highwater_groups::{OFFSETS_TOPIC, offsets_partition};
 use highwater_reactor::Outbox;
 use highwater_wire::find_coordinator::{
     Coordinator, FindCoordinatorRequest, FindCoordinatorResponse,
@@ -40,6 +40,8 @@ const TRANSACTION_MESSAGE: &str = "this broker has no transactions yet; configur
      without transactional.id, idempotence alone works";
 const SHARE_MESSAGE: &str = "this broker has no share groups";
 const TYPE_MESSAGE: &str = "unknown type of key; allowed are 0 (group) and 1 (transaction)";
+const OFFLINE_MESSAGE: &str = "the partition that holds the offsets of this group is offline; the \
+     broker's log tells why";
 const GROUP_MESSAGE: &str = "the topic of committed offsets cannot be created now";
 
 /// Why there is no coordinator for keys of this type, whatever they are.
@@ -102,6 +104,16 @@ impl Shard {
         Ok(())
     }
 
+    /// Whether the offsets of a group are in a partition that could not be recovered: nobody may take
+    /// the group for one without offsets.
+    fn is_offline_group(&self, group: &str) -> bool {
+        let topic = self.image.topic_by_name(OFFSETS_TOPIC);
+        topic.is_some_and(|topic| {
+            let partition = offsets_partition(group, topic.partitions);
+            self.offline.has(topic.id, partition)
+        })
+    }
+
     fn coordinator_of<'a>(
         &self,
         key_type: i8,
@@ -110,6 +122,9 @@ impl Shard {
     ) -> Coordinator<'a> {
         let found = match refusal(key_type) {
             Some(refused) => Err(refused),
+            None if self.is_offline_group(key) => {
+                Err((ErrorCode::CoordinatorNotAvailable, OFFLINE_MESSAGE))
+            }
             None => self
                 .core_of_group(key)
                 .map_err(|code| (code, GROUP_MESSAGE)),

@@ -95,7 +95,10 @@ fn partition_response(partition_index: i32, result: &QueryResult) -> ListOffsets
             response.leader_epoch = leader_epoch;
         }
         QueryResult::Error(code) => response.error_code = as_code(code),
-        QueryResult::EpochEnd { .. } | QueryResult::LogStart(_) | QueryResult::LogSize { .. } => {
+        QueryResult::EpochEnd { .. }
+        | QueryResult::LogStart(_)
+        | QueryResult::LogSize { .. }
+        | QueryResult::Offline(_) => {
             response.error_code = as_code(ErrorCode::UnknownServerError);
         }
     }

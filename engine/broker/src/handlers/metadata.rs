@@ -16,6 +16,7 @@ use crate::message::Message;
 use crate::metadata::controller::{Change, NewTopic, is_topic_name};
 use crate::metadata::image::is_internal;
 use crate::metadata::{Image, Topic};
+use crate::offline::{Leader, NO_LEADER};
 use crate::shard::{INITIAL_EPOCH, Shard};
 
 /// "Not asked for" in fields of authorised operations (KIP-430).
@@ -114,18 +115,28 @@ impl Shard {
         };
         (0..topic.partitions)
             .map(|partition| {
-                let leader = self.node.broker_of(topic.core_of(partition, self.cores));
+                let leader = self.leader_of(topic, partition);
+                let (Leader::Online(broker) | Leader::Offline(broker)) = leader;
                 let nodes: &[i32] = replicas
                     .iter()
-                    .find(|replica| replica[0] == leader)
+                    .find(|replica| replica[0] == broker)
                     .map_or(&[], |replica| replica.as_slice());
-                MetadataResponsePartition {
+                let online = MetadataResponsePartition {
                     partition_index: partition as i32,
-                    leader_id: leader,
+                    leader_id: broker,
                     leader_epoch: INITIAL_EPOCH.as_leader_epoch(),
                     replica_nodes: Array::from(nodes),
                     isr_nodes: Array::from(nodes),
                     ..Default::default()
+                };
+                match leader {
+                    Leader::Online(_) => online,
+                    Leader::Offline(_) => MetadataResponsePartition {
+                        error_code: as_code(ErrorCode::LeaderNotAvailable),
+                        leader_id: NO_LEADER,
+                        offline_replicas: Array::from(nodes),
+                        ..online
+                    },
                 }
             })
             .collect()

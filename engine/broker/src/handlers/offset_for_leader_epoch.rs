@@ -91,7 +91,10 @@ fn epoch_end(partition: i32, result: &QueryResult) -> EpochEndOffset {
             (answer.leader_epoch, answer.end_offset) = (epoch, end);
         }
         QueryResult::Error(code) => answer.error_code = as_code(code),
-        QueryResult::Offset { .. } | QueryResult::LogStart(_) | QueryResult::LogSize { .. } => {
+        QueryResult::Offset { .. }
+        | QueryResult::LogStart(_)
+        | QueryResult::LogSize { .. }
+        | QueryResult::Offline(_) => {
             answer.error_code = as_code(ErrorCode::UnknownServerError);
         }
     }

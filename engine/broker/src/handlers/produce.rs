@@ -137,6 +137,9 @@ impl Shard {
                     records,
                 );
             }
+            Some(Owner::Offline) => {
+                self.refuse_offline(key, index, &entry, partition.index);
+            }
             Some(Owner::Elsewhere(core)) => {
                 self.count_traffic(request, core, bytes);
                 self.counters.forwarded_bytes += bytes;

@@ -123,7 +123,7 @@ impl Shard {
         let entry = self.table.by_name(topic)?;
         match entry.owner(i32::try_from(partition).ok()?, self.cores)? {
             Owner::Here(log) => Some(self.store.high_watermark(log).0),
-            Owner::Elsewhere(_) => None,
+            Owner::Offline | Owner::Elsewhere(_) => None,
         }
     }
 }

@@ -6,13 +6,74 @@ use std::net::TcpStream;
 use super::*;
 use crate::collect::Cores;
 use crate::figures::{
-    Answer, Asked, CommittedOffset, CoreFigures, GroupDetail, GroupFigures, GroupPlace, GroupsPage,
-    PartitionFigures, Question, TopicFigures,
+    Answer, Asked, CommittedOffset, CoreFigures, DamageFigures, DamagedPartition, GroupDetail,
+    GroupFigures, GroupPlace, GroupsPage, PartitionFigures, Question, TopicFigures,
 };
 
 /// Two cores that answer at once; the second may be silent. Topics come one in a page.
+#[derive(Default)]
 struct TestCores {
     silent: Option<u16>,
+    /// This core has two damaged partitions, one in a page.
+    damaged: Option<u16>,
+}
+
+fn damage_of(core: u16, damaged: Option<u16>, from: &str, told_max: usize) -> Answer {
+    if damaged != Some(core) {
+        return Answer::Damage {
+            damage: DamageFigures::default(),
+            next: None,
+        };
+    }
+    let is_first = from.is_empty();
+    let partition = DamagedPartition {
+        topic: if is_first { "a" } else { "b" }.to_owned(),
+        partition: 3,
+        core,
+        holes: vec![(5, 7)],
+        offline: None,
+    };
+    Answer::Damage {
+        damage: DamageFigures {
+            with_holes: 1,
+            hole_offsets: 2,
+            partitions: [partition].into_iter().take(told_max).collect(),
+            ..DamageFigures::default()
+        },
+        next: is_first.then(|| "b".to_owned()),
+    }
+}
+
+#[test]
+fn a_node_with_damage_is_healthy_and_says_what_is_wrong() {
+    let endpoint = endpoint(10);
+    endpoint.node().serves(Box::new(TestCores {
+        damaged: Some(1),
+        ..TestCores::default()
+    }));
+    let (status, body) = get(&endpoint, "/health");
+    assert_eq!(status, 200);
+    let told: serde_json::Value = serde_json::from_str(&body).expect("JSON");
+    assert_eq!(
+        (&told["healthy"], &told["degraded"]),
+        (&true.into(), &true.into())
+    );
+    let damage = &told["damage"];
+    assert_eq!(
+        (&damage["with_holes"], &damage["hole_offsets"]),
+        (&2.into(), &4.into())
+    );
+    assert_eq!(damage["partitions"][1]["topic"], "b");
+    assert_eq!(
+        damage["partitions"][0]["holes"][0],
+        serde_json::json!([5, 7])
+    );
+    let (_, metrics) = get(&endpoint, "/metrics");
+    let gauge = r#"highwater_hole_offsets{core="1"} 4"#;
+    assert!(metrics.contains(gauge), "{metrics}");
+    drop(endpoint);
+    let (_, body) = get(&serving(10), "/health");
+    assert!(!body.contains("damage"), "{body}");
 }
 
 fn topic(name: &str) -> TopicFigures {
@@ -35,6 +96,8 @@ fn partition(core: u16) -> PartitionFigures {
         segments: 1,
         leader_epoch: 0,
         holes: Vec::new(),
+        offline: None,
+        vouched: true,
     }
 }
 
@@ -108,6 +171,9 @@ impl Cores for TestCores {
                 next: None,
             },
             Question::Connections { .. } => Answer::Connections(Vec::new()),
+            Question::Damage { from, told_max, .. } => {
+                damage_of(core, self.damaged, from, *told_max)
+            }
             Question::Groups { after, detail, .. } => {
                 Answer::Groups(groups_of(core, after.as_ref(), *detail))
             }
@@ -133,12 +199,13 @@ fn endpoint(topics_max: usize) -> Endpoint {
         ..NodeFacts::default()
     };
     let address = "127.0.0.1:0".parse().expect("an address");
-    Endpoint::start(address, facts, ProcessFigures::default).expect("a free port")
+    let quarantine = Box::new(Vec::new);
+    Endpoint::start(address, facts, ProcessFigures::default, quarantine).expect("a free port")
 }
 
 fn serving(topics_max: usize) -> Endpoint {
     let endpoint = endpoint(topics_max);
-    endpoint.node().serves(Box::new(TestCores { silent: None }));
+    endpoint.node().serves(Box::new(TestCores::default()));
     endpoint
 }
 
@@ -179,7 +246,7 @@ fn a_node_that_starts_is_not_ready_and_says_why() {
         assert_eq!(status, 503, "{path}");
         assert!(body.contains("starting"), "{path}: {body}");
     }
-    endpoint.node().serves(Box::new(TestCores { silent: None }));
+    endpoint.node().serves(Box::new(TestCores::default()));
     assert_eq!(get(&endpoint, "/ready").0, 200);
     endpoint.node().stops();
     let (status, body) = get(&endpoint, "/ready");
@@ -190,7 +257,10 @@ fn a_node_that_starts_is_not_ready_and_says_why() {
 #[test]
 fn a_core_that_does_not_answer_is_named() {
     let endpoint = endpoint(10);
-    let cores = TestCores { silent: Some(1) };
+    let cores = TestCores {
+        silent: Some(1),
+        ..TestCores::default()
+    };
     endpoint.node().serves(Box::new(cores));
     for path in ["/metrics", "/health", "/ready", "/v1/topics", "/v1/groups"] {
         let (status, body) = get(&endpoint, path);
@@ -286,6 +356,7 @@ fn a_taken_port_is_said_with_the_remedy() {
         endpoint.address(),
         NodeFacts::default(),
         ProcessFigures::default,
+        Box::new(Vec::new),
     );
     let error = again.err().expect("taken").to_string();
     assert!(error.contains("ops_listen"), "{error}");
