@@ -171,6 +171,7 @@ impl Store {
             mut log,
             mut producers,
             mut report,
+            trust,
             ..
         } = walk;
         producers.keep_for_resends(now.wall_ms, self.config.producer_id_expiration_ms);
@@ -182,7 +183,7 @@ impl Store {
         report.log_start = log.log_start;
         report.holes = log.holes.clone();
         report.segments = log.segments.len();
-        self.record_recovered(now, &log, &known, &report);
+        self.record_recovered(now, &log, &known, &report, trust);
         for at in 0..log.segments.len() {
             let segment = &log.segments[at];
             let (base, epoch) = (segment.base_offset, segment.epoch);
@@ -198,6 +199,7 @@ impl Store {
         log: &Log,
         known: &PartitionMarks,
         report: &RecoveryReport,
+        trust: Trust,
     ) {
         let key = log.key;
         if log.log_start > known.log_start {
@@ -214,7 +216,10 @@ impl Store {
             let to = log.end;
             self.ledger.record(Mark::Truncated { key, epoch, to });
         }
-        if log.end != known.persisted_end && (log.holes.is_empty() || cfg!(mutant = "S30")) {
+        // A mark does not go over a hole, but where marks were lost: what was kept for that reason
+        // must be kept by the next start too, which has these marks and believes them.
+        let may_go_over = trust != Trust::Marked || cfg!(mutant = "S30");
+        if log.end != known.persisted_end && (log.holes.is_empty() || may_go_over) {
             self.ledger.record(Mark::Progress {
                 key,
                 epoch,

@@ -404,7 +404,8 @@ impl Store {
     }
 
     /// Saves the index of sealed segments whose every byte is durable and gives back the space they
-    /// did not need.
+    /// did not need. A log with a hole keeps every byte: what lies behind the end of a segment may be
+    /// what is missing.
     pub(crate) fn settle_sealed(&mut self, log: LogId) {
         if !self.log(log).has_unsettled {
             return;
@@ -413,6 +414,7 @@ impl Store {
         let mut requests = Vec::new();
         let state = self.log_mut(log);
         let durable = state.durable.offset;
+        let is_whole = state.holes.is_empty();
         let mut remain = false;
         for segment in state.segments.iter_mut().filter(|segment| segment.sealed) {
             if segment.settled {
@@ -430,7 +432,7 @@ impl Store {
                 bytes: sidecar::encode_index(segment),
             });
             let size_bytes = block_ceil(segment.end_position);
-            if size_bytes < segment.file.size_bytes {
+            if is_whole && size_bytes < segment.file.size_bytes {
                 segment.file.size_bytes = size_bytes;
                 let file = segment.file.file;
                 requests.push(DiskOperation::Truncate { file, size_bytes });

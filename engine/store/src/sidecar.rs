@@ -12,7 +12,7 @@ use crate::segment::Segment;
 
 const FRAME_BYTES: usize = 16;
 /// Tells our files from others and names what is in them.
-pub(crate) const INDEX_MAGIC: [u8; 8] = *b"HWINDEX1";
+pub(crate) const INDEX_MAGIC: [u8; 8] = *b"HWINDEX2";
 pub(crate) const PRODUCERS_MAGIC: [u8; 8] = *b"HWPRODS1";
 pub(crate) const CHECKPOINT_MAGIC: [u8; 8] = *b"HWCHECK2";
 /// Largest sidecar that is read back.
@@ -27,6 +27,8 @@ pub struct IndexImage {
     pub end_position: u64,
     pub first_timestamp: Timestamp,
     pub max_timestamp: Timestamp,
+    /// The segment has a hole: the entries are right, and a start must scan it to find the hole again.
+    pub is_damaged: bool,
     pub entries: Vec<IndexEntry>,
 }
 
@@ -69,6 +71,7 @@ pub(crate) fn index_image(segment: &Segment) -> IndexImage {
         end_position: segment.end_position,
         first_timestamp: segment.first_timestamp,
         max_timestamp: segment.max_timestamp,
+        is_damaged: !segment.hole_positions.is_empty(),
         entries: segment.index.entries().to_vec(),
     }
 }

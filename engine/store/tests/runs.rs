@@ -166,6 +166,55 @@ fn an_old_segment_is_a_hole_up_to_what_was_acknowledged() {
 }
 
 #[test]
+fn what_was_kept_for_lack_of_marks_is_kept_by_the_next_start_too() {
+    for kinds in [
+        &["marks"][..],
+        &["marks", "checkpoint"],
+        &["superblock", "marks", "checkpoint"],
+    ] {
+        let mut first = Node::format();
+        first.append(RECORDS);
+        let world = first.stop();
+        let old = world.disk.image();
+        let mut second = Node::start(world);
+        second.append(200);
+        let mut world = second.stop();
+        let end = Offset(RECORDS + 200);
+        let paths = world.disk.paths(&directory(0)).into_iter();
+        let segments: Vec<_> = paths.filter(|path| path.ends_with(".log")).collect();
+        assert!(segments.len() > 2, "later segments stay");
+        put_back(&mut world, &old, kinds);
+        world
+            .disk
+            .write_whole(&segments[0], &old[&segments[0]])
+            .expect("written");
+        for start in 0..3 {
+            let node = Node::start(world);
+            assert_eq!(
+                node.report.end, end,
+                "{kinds:?}, start {start}: {:?}",
+                node.report
+            );
+            assert_eq!(
+                node.report.holes.len(),
+                1,
+                "{kinds:?}, start {start}: {:?}",
+                node.report
+            );
+            let left = segments
+                .iter()
+                .all(|path| node.world.disk.paths(path).len() == 1);
+            assert!(left, "{kinds:?}, start {start}: a segment is gone");
+            world = node.world;
+            for _ in 0..3 {
+                world.pass_ms(11);
+                world.settle();
+            }
+        }
+    }
+}
+
+#[test]
 fn a_node_that_served_and_lost_its_marks_is_not_vouched_for_even_without_topics() {
     for gone in [
         &["marks"][..],

@@ -9,6 +9,7 @@ use highwater_base::disk::{DiskError, FileId};
 use highwater_base::record_batch::HEADER_BYTES;
 use highwater_base::{Epoch, Offset};
 
+use super::segment_scan::leads_to_end;
 use super::walk::Walk;
 use super::{RecoverError, at, index_entry};
 use crate::batch_scan::BatchScan;
@@ -118,21 +119,9 @@ impl Walk<'_> {
     ) -> Result<bool, RecoverError> {
         let (base, epoch) = (Offset(saved.base_offset), Epoch(saved.epoch));
         let path = segment_path(&self.directory, base, epoch, "log");
+        let end = (saved.end_position, Offset(saved.next_offset));
         let mut batches = BatchScan::new(&path, saved.end_position);
-        let last = index.entries().last();
-        let mut position = last.map_or(HEADER_BLOCK_BYTES, |entry| u64::from(entry.position));
-        let mut offset = last.map_or(base, |it| base.plus(i64::from(it.relative_offset)));
-        while position < saved.end_position {
-            let batch = batches.batch_at(&*self.boot, position, epoch);
-            match batch.map_err(at(&path))? {
-                Some((header, _)) if header.base_offset == offset.0 => {
-                    position += header.total_bytes() as u64;
-                    offset = header.next_offset();
-                }
-                Some(_) | None => return Ok(false),
-            }
-        }
-        Ok(offset.0 == saved.next_offset)
+        leads_to_end(&mut batches, &*self.boot, (base, epoch), index, end).map_err(at(&path))
     }
 
     /// Whether no batch follows the last one that the checkpoint knows.

@@ -1,9 +1,9 @@
 //! Taking in one segment: its place in the chain, its batches, and the verdict on the first byte
 //! that is not one. How the log is cut, where that is the verdict, is `cut`'s.
 
-use highwater_base::disk::FileId;
+use highwater_base::disk::{BootDisk, DiskError, FileId};
 use highwater_base::limits::BLOCK_BYTES;
-use highwater_base::{BatchHeader, Offset};
+use highwater_base::{BatchHeader, Epoch, Offset};
 
 use super::walk::{Found, Step, Trust, Walk};
 use super::{RecoverError, STALE_REACH_BYTES, UNMARKED_REACH_BYTES, at, index_entry};
@@ -14,6 +14,7 @@ use crate::segment::{
     FileState, HEADER_BLOCK_BYTES, NO_PREVIOUS_EPOCH, Segment, SegmentFile, SegmentHeader,
     block_ceil,
 };
+use crate::sidecar::IndexImage;
 
 impl Walk<'_> {
     /// Takes in the first of these segments; the others follow it.
@@ -173,7 +174,10 @@ impl Walk<'_> {
         let Some((image, index)) = self.read_index(found.base, found.epoch) else {
             return Ok(false);
         };
-        let fits = image.next_offset == next.0 && image.end_position <= found.size_bytes;
+        let fits = image.next_offset == next.0
+            && image.end_position <= found.size_bytes
+            && !image.is_damaged
+            && self.ends_with(found, &image, &index)?;
         if fits {
             let mut segment = self.blank_segment(found);
             segment.index = index;
@@ -187,6 +191,26 @@ impl Walk<'_> {
             self.expected = next;
         }
         Ok(fits)
+    }
+
+    /// Whether the batches from the last index entry on lead to where the index says that the segment
+    /// ends: it does not in an older copy of the file.
+    fn ends_with(
+        &self,
+        found: &Found,
+        image: &IndexImage,
+        index: &SparseIndex,
+    ) -> Result<bool, RecoverError> {
+        let end = (image.end_position, Offset(image.next_offset));
+        let mut batches = BatchScan::new(&found.path, image.end_position);
+        leads_to_end(
+            &mut batches,
+            &*self.boot,
+            (found.base, found.epoch),
+            index,
+            end,
+        )
+        .map_err(at(&found.path))
     }
 
     /// A file made ready ahead that turned out to hold batches gets its final name.
@@ -338,4 +362,27 @@ impl Walk<'_> {
         let path = &found.path;
         self.boot.write(path, 0, &block).map_err(at(path))
     }
+}
+
+/// Whether the batches from the last index entry of a segment on lead to this position and offset.
+pub(super) fn leads_to_end(
+    batches: &mut BatchScan<'_>,
+    boot: &dyn BootDisk,
+    (base, epoch): (Offset, Epoch),
+    index: &SparseIndex,
+    (end_position, next_offset): (u64, Offset),
+) -> Result<bool, DiskError> {
+    let last = index.entries().last();
+    let mut position = last.map_or(HEADER_BLOCK_BYTES, |entry| u64::from(entry.position));
+    let mut offset = last.map_or(base, |it| base.plus(i64::from(it.relative_offset)));
+    while position < end_position {
+        match batches.batch_at(boot, position, epoch)? {
+            Some((header, _)) if header.base_offset == offset.0 => {
+                position += header.total_bytes() as u64;
+                offset = header.next_offset();
+            }
+            Some(_) | None => return Ok(false),
+        }
+    }
+    Ok(offset == next_offset)
 }
