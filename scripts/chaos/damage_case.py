@@ -1,5 +1,5 @@
 """One case from the copy of a base to its verdicts: damage, `log verify`, start, read, scrub, read,
-append, clean stop, start, read, compare the files.
+append, stop or kill, start, read, compare the files.
 """
 
 import random
@@ -15,7 +15,7 @@ import damage_format as disk
 import kafka_frames as kafka
 from damage_kinds import KINDS, Damage, NotHere
 from damage_reading import Reader, group_partition
-from damage_reports import Reports, verify
+from damage_reports import CHANNELS, Reports, verify
 
 VERDICTS = (
     "wrong bytes", "wrong offset", "silent gap", "silent loss", "unreported", "unverified",
@@ -62,6 +62,7 @@ class Case:
         self.model = base.model
         self.appended = {}
         self.broker = None
+        self.earlier_log = []
         self.rng = random.Random(seed)
 
     def run(self):
@@ -106,8 +107,9 @@ class Case:
         self.report_of_marks()
         self.append()
         self.stop()
+        self.earlier_log = list(self.broker.log)
         if not self.start():
-            self.result.accuse("crash", "it does not start again after a clean stop")
+            self.result.accuse("crash", "it does not start again")
             return
         self.judge(self.read(), first=False)
         self.broker.kill()
@@ -151,7 +153,10 @@ class Case:
 
     def read(self):
         touched = set(self.lost) | set(self.damage.reach)
-        reader = Reader(lambda: bases.connect(self.broker), self.base, touched, self.rng)
+        reader = Reader(
+            lambda: bases.connect(self.broker), self.base, touched, self.rng,
+            self.damage.end_unknown or self.damage.rolled_back,
+        )
         reading = reader.everything(self.appended)
         for line in self.broker.log:
             if "panicked" in line:
@@ -162,7 +167,10 @@ class Case:
         """Asks for a pass of the scrubber and waits for it, where the binary has one."""
 
     def stop(self):
-        """A clean stop; what was acknowledged since must be there after it."""
+        """A clean stop, or a kill; what was acknowledged since must be there after it."""
+        if self.rng.randrange(3) == 0:
+            self.broker.kill()
+            return
         self.broker.process.send_signal(signal.SIGTERM)
         code = self.broker.process.wait(timeout=STOP_S)
         self.broker.reader.join()
@@ -173,7 +181,7 @@ class Case:
     def judge(self, reading, first):
         for verdict, text in reading.violations:
             self.result.accuse(verdict, text)
-        reports = None if first else Reports(self.binary, self.broker)
+        reports = None if first else Reports(self.binary, self.broker, self.earlier_log)
         for key, found in reading.partitions.items():
             missing = self.missing(key, found)
             if first:
@@ -223,7 +231,7 @@ class Case:
             return
         self.not_served.add(key)
         silent = reports.silent(key)
-        if len(silent) == 4:
+        if len(silent) == len(CHANNELS):
             self.result.accuse("silent loss", f"{key}: {len(missing)} batches; {self.answers(found)}")
         elif silent:
             self.result.accuse("unreported", f"{key}: not told by {', '.join(silent)}")
@@ -238,20 +246,25 @@ class Case:
     def judge_commit(self, group, answer, reports):
         error, offsets = answer
         home = (disk.OFFSETS, group_partition(group))
-        hit = home in self.lost or home in self.damage.reach
         wanted = self.model.commits[group]
         if self.damage.rolled_back:
             return
         if error:
-            if not hit:
-                self.result.accuse("overreach", f"{group}: OffsetFetch answers error {error}")
-            elif reports and len(reports.silent(home)) == 4:
-                self.result.accuse("silent loss", f"{group}: error {error} and no report")
-            if reports:
-                self.not_served.add(home)
+            self.judge_refused_group(group, home, error, reports)
             return
         if offsets != wanted:
             self.result.accuse("silent loss", f"{group}: committed {wanted}, answered {offsets}")
+
+    def judge_refused_group(self, group, home, error, reports):
+        """Its commits may lie in the damage: then that is told."""
+        if reports is None:
+            return
+        self.not_served.add(home)
+        if len(reports.silent(home)) < len(CHANNELS):
+            return
+        hit = home in self.lost or home in self.damage.reach
+        verdict = "silent loss" if hit else "overreach"
+        self.result.accuse(verdict, f"{group}: OffsetFetch answers error {error}, nothing tells why")
 
     def report_of_marks(self):
         if self.damage.not_vouched and not any(
@@ -290,7 +303,7 @@ class Case:
         if key in self.damage.ambiguous or self.damage.rolled_back:
             return
         highest = max(self.base.partitions[key].end, end)
-        if offset < end:
+        if offset < end and not self.damage.end_unknown:
             self.result.accuse("offset reuse", f"{key}: appended at {offset}, acknowledged to {end}")
         elif intact and offset > highest:
             self.result.accuse("wrong offset", f"{key}: appended at {offset}, the end was {highest}")
@@ -336,9 +349,11 @@ class Case:
 
     def in_quarantine(self, relative):
         """A file that was put aside: by its name and its partition's directory."""
-        parts = Path(relative).parts[-2:]
-        for path in self.damage.path("quarantine").glob("**/" + "/".join(parts)):
-            return path.read_bytes()
+        parts = Path(relative).parts
+        for path in self.damage.path("quarantine").glob("**/" + "/".join(parts[-2:])):
+            # All but `topics`: topic, its id, the partition, the name.
+            if all(part in str(path) for part in parts[1:]):
+                return path.read_bytes()
         return None
 
 

@@ -55,6 +55,9 @@ class Damage:
         self.may_refuse = False
         # Everything that tells of later data was rolled back: its loss cannot be noticed.
         self.rolled_back = False
+        # Segments and what says how far they went were rolled back, and that is told: new records get
+        # offsets of lost ones.
+        self.end_unknown = False
         # What was acknowledged is not known any more, though all is there: to be told.
         self.not_vouched = False
         # Blocks that the disk does not give: (path, position).

@@ -322,9 +322,10 @@ def old_copies(damage, parts):
         restore(damage, old, part)
     damage.say(f"{', '.join(parts)} of {Path(old).name}")
     damage.may_refuse = bool({"superblock", "metadata"} & set(parts))
-    damage.not_vouched = "marks" in parts
+    damage.not_vouched = "marks" in parts and "superblock" not in parts
     # Where segments, ledgers and superblock went back together, nothing says that there was more.
     damage.rolled_back = {"superblock", "marks", "segments"} <= set(parts)
+    damage.end_unknown = {"marks", "segments"} <= set(parts)
     if "segments" in parts:
         for partition in damage.base.partitions.values():
             damage.extend(partition, "partition")

@@ -11,9 +11,10 @@ import damage_format as disk
 
 CHANNELS = ("log", "metrics", "health", "describe")
 LOUD = re.compile(r"\b(WARN|ERROR)\b")
-DAMAGE_GAUGE = re.compile(r"hole|offline|damage|unknown|quarantine|vouch|lost")
-# What a damaged partition has in `topic describe --json`.
-DAMAGE_FIELDS = ("holes", "offline", "damaged", "vouched", "error")
+DAMAGE_GAUGE = re.compile(
+    r"highwater_(partitions_offline|partitions_with_holes|partitions_unvouched)\b"
+    r'|highwater_quarantine_topics\{.*reason="unknown"'
+)
 
 
 def get(broker, path):
@@ -28,8 +29,9 @@ def get(broker, path):
 class Reports:
     """Everything a running broker tells; `tells(channel, partition)` is the question."""
 
-    def __init__(self, binary, broker):
-        self.lines = [line for line in broker.log if LOUD.search(line)]
+    def __init__(self, binary, broker, earlier):
+        """`earlier`: the log of the starts before this one; what was put aside then is told once."""
+        self.lines = [line for line in [*earlier, *broker.log] if LOUD.search(line)]
         self.gauges = {}
         for line in get(broker, "/metrics")[1].splitlines():
             if not line.startswith("#"):
@@ -63,25 +65,29 @@ class Reports:
             name for name, value in self.gauges.items() if DAMAGE_GAUGE.search(name) and value > 0
         ]
 
-    def in_health(self):
-        plain = json.loads(self.health_text) if self.health_text.startswith("{") else {}
-        quiet = {"healthy": True, "cores": bases.CORES}
-        return not self.healthy or any(quiet.get(key) != value for key, value in plain.items())
+    def in_health(self, partition):
+        """By name, or as one of those that are not vouched for, or of unknown topics."""
+        try:
+            told = json.loads(self.health_text)
+        except ValueError:
+            return not self.healthy
+        damage = told.get("damage", {})
+        named = [(one["topic"], one["partition"]) for one in damage.get("partitions", [])]
+        unnamed = damage.get("unvouched") or told.get("unknown_topics_in_quarantine")
+        return partition in named or unnamed
 
     def in_describe(self, partition):
         topic, index = partition
         told = self.describe(topic)
-        if isinstance(told, str):
-            return True
-        for one in told:
-            if one["partition"] == index:
-                return any(one.get(name) for name in DAMAGE_FIELDS)
-        return True
+        # A topic that is not there is told of by an error.
+        return isinstance(told, str) or any(
+            one["partition"] == index and one.get("damaged") for one in told
+        )
 
     def silent(self, partition):
         """The channels that do not tell of a partition's damage."""
         told = {
-            "log": self.in_log(partition), "metrics": self.in_metrics(), "health": self.in_health(),
+            "log": self.in_log(partition), "metrics": self.in_metrics(), "health": self.in_health(partition),
             "describe": self.in_describe(partition),
         }
         return [channel for channel in CHANNELS if not told[channel]]
