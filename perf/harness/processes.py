@@ -23,6 +23,9 @@ STOP_S = 120
 COUNTERS_S = 10
 LOAD_S = 900
 LINES_KEPT = 200
+# Metrics on any free port: another broker of this machine may have the usual one. What a measurement
+# deletes makes room for the next.
+OF_BROKERS = {"HIGHWATER_OPS_LISTEN": "127.0.0.1:0", "HIGHWATER_DELETE_RETENTION_HOURS": "0"}
 
 
 class Server:
@@ -43,8 +46,7 @@ class Server:
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
-            # Metrics on any free port: another broker of this machine may have the usual one.
-            env=os.environ | {"HIGHWATER_OPS_LISTEN": "127.0.0.1:0"} | (environment or {}),
+            env=os.environ | OF_BROKERS | (environment or {}),
             text=True,
             preexec_fn=lambda: os.sched_setaffinity(0, cores),
         )

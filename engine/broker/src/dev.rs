@@ -31,6 +31,7 @@ fn pairs(data_dir: &Path, listen: &str, cores: usize) -> Vec<(String, String)> {
         pair("tail_cache_mb", "64".to_string()),
         pair("log_level", "warn".to_string()),
         pair("group_initial_rebalance_delay_ms", "0".to_string()),
+        pair("delete_retention_hours", "0".to_string()),
     ]
 }
 
