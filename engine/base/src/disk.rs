@@ -6,9 +6,9 @@
 //! blocking calls, for recovery.
 //!
 //! Paths are relative to the data directory. Durability: a `Write` with `durable` and a `Flush`
-//! complete only when everything they cover survives power loss; a plain `Write` that completed is
-//! made durable by any later durable write or flush on the same device, provided it changed no file
-//! metadata (it stayed inside blocks already written).
+//! complete only when everything they cover survives power loss; a plain `Write` is made durable by any
+//! durable write, flush or creation on the same device that *began* after it completed, provided it
+//! changed no file metadata (it stayed inside blocks already written).
 
 use std::rc::Rc;
 
@@ -44,7 +44,9 @@ pub enum DiskOperation {
     Detach { file: FileId },
     /// Creates the attached file with its parent directories, reserves `size_bytes` (blocks
     /// allocated, file size set), writes the first `first_len` bytes of `first_block` at offset 0,
-    /// and makes file, size and directory entry durable. Replaces an existing file.
+    /// and makes file, size and directory entry durable. That takes a flush of the device, which a
+    /// log counts on: writes that had completed when this began are durable with it. Replaces an
+    /// existing file.
     Create {
         file: FileId,
         size_bytes: u64,

@@ -4,7 +4,7 @@ mod support;
 
 use highwater_base::Offset;
 use highwater_base::disk::{DiskCompletion, DiskError, DiskOperation};
-use highwater_store::{AppendError, LogConfig, StoreConfig, StoreEvent};
+use highwater_store::{AppendError, LogConfig, MarksLedger, StoreConfig, StoreEvent};
 use support::disk::Keep;
 use support::{Batch, World, spec, test_config};
 
@@ -172,6 +172,50 @@ fn an_input_output_error_of_any_write_is_fatal() {
             }
             assert!(failed, "{name} never came");
         }
+    }
+}
+
+/// What is on disk behind a write that was cut short is not known: it is never gone on with.
+#[test]
+fn a_short_write_is_fatal() {
+    for of_the_ledger in [false, true] {
+        let mut world = World::new(test_config());
+        let logs: Vec<_> = (0..8)
+            .map(|at| {
+                let spec = spec(at, 0, LogConfig::default());
+                world.store.create(spec, world.now)
+            })
+            .collect();
+        let mut is_short = false;
+        for _ in 0..40 {
+            for &log in &logs {
+                world.append(log, &Batch::of(1, 900)).expect("room");
+            }
+            world.end_turn();
+            while !is_short && !world.pending.is_empty() {
+                let request = &world.pending[0];
+                let is_write = matches!(request.operation, DiskOperation::Write { .. });
+                if !is_write || MarksLedger::owns(request.token) != of_the_ledger {
+                    world.execute(0);
+                    continue;
+                }
+                let completion = DiskCompletion {
+                    token: world.pending.remove(0).token,
+                    result: Ok(0),
+                };
+                let mut fresh = Vec::new();
+                world
+                    .store
+                    .complete(world.now, completion, &mut fresh, &mut world.events);
+                is_short = true;
+            }
+            if is_short {
+                break;
+            }
+        }
+        assert!(is_short, "no such write came");
+        let fatal = |event: &StoreEvent| matches!(event, StoreEvent::Fatal { .. });
+        assert!(world.events.iter().any(fatal), "ledger: {of_the_ledger}");
     }
 }
 

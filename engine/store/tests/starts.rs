@@ -79,6 +79,32 @@ fn a_checkpoint_counts_only_for_the_stop_it_was_written_at() {
     assert!(checkpoints.is_empty(), "{checkpoints:?} outlive the start");
 }
 
+/// Also where nothing follows the end that it names: what was acknowledged behind it is damaged.
+#[test]
+fn a_checkpoint_that_is_put_back_after_a_crash_is_not_believed() {
+    for is_damaged in [false, true] {
+        let mut world = World::new(config_of(0));
+        filled(&mut world, 10);
+        world.shutdown();
+        let old = world.disk.image()["checkpoint/core-0"].clone();
+        let (log, _) = start(&mut world, 0, 1);
+        append(&mut world, log, 5);
+        assert_eq!(world.store.high_watermark(log), Offset(15));
+        world.disk.crash(Keep::All);
+        if is_damaged {
+            let path = last_segment(&world);
+            let zeros = |bytes: &mut Vec<u8>| bytes[4096 + 10 * 500..].fill(0);
+            world.disk.damage(&path, zeros);
+        }
+        let put_back = world.disk.write_whole("checkpoint/core-0", &old);
+        put_back.expect("it is written");
+        let (_, report) = start(&mut world, 0, 1);
+        assert!(!report.from_checkpoint, "{report:?}");
+        assert_eq!(report.end, Offset(15), "{report:?}");
+        assert_eq!(report.holes.len(), usize::from(is_damaged), "{report:?}");
+    }
+}
+
 #[test]
 fn a_clean_mark_of_a_former_core_does_not_outlive_the_start() {
     let mut world = World::new(config_of(3));
@@ -231,6 +257,60 @@ fn what_recovery_found_reaches_the_ledger_of_an_idle_core() {
     assert!(!report.torn, "{report:?}");
     assert_eq!(report.end, Offset(8));
     assert_eq!(report.holes.len(), 1);
+}
+
+/// The batches it covers were lost in front of the segment it was written for.
+#[test]
+fn what_a_snapshot_beyond_the_marks_says_of_producers_is_not_believed() {
+    let mut world = World::new(config_of(0));
+    let log = world.store.create(spec(0, 0, small_segments()), world.now);
+    let batch = |sequence: i32| Batch::of(1, 439).by_producer(9, 0, sequence);
+    for sequence in 0..3 {
+        world.append(log, &batch(sequence)).expect("it fits");
+    }
+    come_to_rest(&mut world);
+    let mut next = 3;
+    while world.store.segments(log).count() < 2 {
+        world.append(log, &batch(next)).expect("it fits");
+        world.settle();
+        next += 1;
+    }
+    let first = world.store.segments(log).next().expect("it is there");
+    let lost = first.next_offset.0 - 1;
+    world.disk.crash(Keep::All);
+    let path = world.disk.paths(&directory(0)).into_iter();
+    let path = path.filter(|path| path.ends_with(".log")).min();
+    let from = 4096 + lost as usize * 500;
+    let torn = |bytes: &mut Vec<u8>| bytes[from..].fill(0);
+    world.disk.damage(&path.expect("it is there"), torn);
+    let (log, report) = start(&mut world, 0, 1);
+    assert_eq!((report.end, report.holes), (Offset(lost), vec![]));
+    let again = world.append(log, &batch(lost as i32)).expect("it fits");
+    assert!(
+        !again.duplicate,
+        "the lost batch is answered as if it were there"
+    );
+    assert_eq!(again.base_offset, Offset(lost));
+}
+
+/// Nobody acknowledged what lies behind a hole and behind the marks.
+#[test]
+fn a_hole_does_not_raise_the_mark_to_what_lies_behind_it() {
+    let mut world = World::new(config_of(0));
+    let log = filled(&mut world, 10);
+    for _ in 0..3 {
+        world.append(log, &Batch::of(1, 439)).expect("it fits");
+    }
+    world.write_without_flush();
+    world.disk.crash(Keep::All);
+    let path = last_segment(&world);
+    world.disk.damage(&path, |bytes| bytes[4096 + 700] ^= 1);
+    let (_, report) = start(&mut world, 0, 1);
+    assert_eq!(report.holes.len(), 1, "{report:?}");
+    come_to_rest(&mut world);
+    let image = LedgerImage::read(&world.disk).expect("readable");
+    let marks = image.keys().next().and_then(|key| image.get(key));
+    assert_eq!(marks.map(|it| it.persisted_end), Some(Offset(10)));
 }
 
 /// A batch of producer 9 went with the log's only segment, which retention took.

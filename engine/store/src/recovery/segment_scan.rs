@@ -159,7 +159,8 @@ impl Walk<'_> {
         }
     }
 
-    /// A sealed, acknowledged segment with a fitting sidecar needs no scan.
+    /// A sealed, acknowledged segment with a fitting sidecar needs no scan. That it lies below D is
+    /// asked for as a second line of defence: the producers' snapshot that is replayed from does.
     pub(super) fn take_unscanned(
         &mut self,
         found: &Found,

@@ -125,7 +125,8 @@ impl Walk<'_> {
     }
 
     /// Takes away what lies behind the end of the log, the last one first: what an interruption
-    /// leaves is still the front of a log. Where damage was met nothing goes.
+    /// leaves is still the front of a log. That is a second line of defence: the next recovery ends
+    /// the log in the same segment, whatever follows. Where damage was met nothing goes.
     fn remove_behind_end(
         &mut self,
         mut found: Vec<Found>,

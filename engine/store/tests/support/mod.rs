@@ -8,26 +8,33 @@ pub mod verification;
 use highwater_base::crc::crc32c;
 use highwater_base::disk::DiskRequest;
 use highwater_base::prng::Prng;
+use highwater_base::record_batch::patch_offset_and_epoch;
 use highwater_base::{BatchHeader, ClusterId, CoreId, Epoch, Now, Offset, PartitionIndex, TopicId};
 use highwater_store::{
-    AppendError, Appended, Barrier, LedgerImage, LogConfig, LogId, MarksLedger, PartitionSpec,
-    ReadError, ReadOutcome, ReadPiece, RecoverError, RecoveryReport, Store, StoreConfig,
-    StoreEvent,
+    AppendError, Appended, Barrier, LedgerError, LedgerImage, LogConfig, LogId, MarksLedger,
+    PartitionSpec, ReadError, ReadOutcome, ReadPiece, RecoverError, RecoveryReport, Store,
+    StoreConfig, StoreEvent,
 };
 
 use disk::{Keep, TestDisk};
 
 pub const TOPIC: TopicId = TopicId([7; 16]);
+/// Bytes of a batch in the payload of another.
+pub const PLANTED_BYTES: usize = 61 + 19;
 pub const CLUSTER: ClusterId = ClusterId([1; 16]);
 
 /// One batch of `records` records with a payload of `payload` bytes. Sequences below zero mean "not
 /// idempotent".
+#[derive(Clone, Debug)]
 pub struct Batch {
     pub records: i32,
     pub payload: usize,
     pub timestamp: i64,
     pub producer: Option<(i64, i16, i32)>,
     pub seed: u64,
+    /// Base offsets of whole batches of epoch 0 that lie in the payload, as in the value of a record
+    /// that mirrors a log.
+    pub planted: Vec<i64>,
 }
 
 impl Batch {
@@ -38,6 +45,7 @@ impl Batch {
             timestamp: 1000,
             producer: None,
             seed: 1,
+            planted: Vec::new(),
         }
     }
 
@@ -65,6 +73,14 @@ impl Batch {
         bytes[53..57].copy_from_slice(&sequence.to_be_bytes());
         bytes[57..61].copy_from_slice(&self.records.to_be_bytes());
         Prng::new(self.seed).fill(&mut bytes[61..]);
+        for (at, base) in self.planted.iter().enumerate() {
+            let mut inner = Batch::of(1, PLANTED_BYTES - 61).bytes();
+            patch_offset_and_epoch(&mut inner, Offset(*base), Epoch(0));
+            let from = 61 + 16 + at * PLANTED_BYTES;
+            if let Some(place) = bytes.get_mut(from..from + PLANTED_BYTES) {
+                place.copy_from_slice(&inner);
+            }
+        }
         let crc = crc32c(&bytes[21..]);
         bytes[17..21].copy_from_slice(&crc.to_be_bytes());
         bytes
@@ -103,16 +119,19 @@ pub struct World {
     pub now: Now,
 }
 
-fn open_store(config: StoreConfig, disk: &mut TestDisk) -> (Store, LedgerImage) {
-    let image = LedgerImage::read(disk).expect("marks are readable");
-    let ledger = MarksLedger::create(disk, config.core, &image, |_| true).expect("ledger");
-    (Store::new(config, CLUSTER, ledger), image)
+fn open_store(
+    config: StoreConfig,
+    disk: &mut TestDisk,
+) -> Result<(Store, LedgerImage), LedgerError> {
+    let image = LedgerImage::read(disk)?;
+    let ledger = MarksLedger::create(disk, config.core, &image, |_| true)?;
+    Ok((Store::new(config, CLUSTER, ledger), image))
 }
 
 impl World {
     pub fn new(config: StoreConfig) -> World {
         let mut disk = TestDisk::default();
-        let (store, _) = open_store(config, &mut disk);
+        let (store, _) = open_store(config, &mut disk).expect("the disk is well");
         World {
             store,
             disk,
@@ -169,10 +188,17 @@ impl World {
     }
 
     fn start(&mut self, config: StoreConfig) -> LedgerImage {
+        let started = self.try_start(config);
+        started.expect("the ledger can be read and written")
+    }
+
+    /// A new process; an error where power is lost while its ledger is made.
+    pub fn try_start(&mut self, config: StoreConfig) -> Result<LedgerImage, LedgerError> {
+        self.pending.clear();
         self.events.clear();
-        let (store, image) = open_store(config, &mut self.disk);
+        let (store, image) = open_store(config, &mut self.disk)?;
         self.store = store;
-        image
+        Ok(image)
     }
 
     pub fn recover(

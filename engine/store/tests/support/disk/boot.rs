@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use highwater_base::disk::{BootDisk, DirectoryEntry, DiskError};
+use highwater_base::disk::{BootDisk, DirectoryEntry, DiskError, FileId};
 
 use super::TestDisk;
 use super::fate::Fate;
@@ -20,10 +20,14 @@ pub struct Protected {
 }
 
 impl TestDisk {
-    /// From now on, until the next crash, these bytes may be written again, and not changed.
-    pub fn protect(&mut self, path: &str, from: usize, to: usize) {
-        let inode = self.names.find(path).expect("the file exists");
+    /// From now on recovery may write these bytes again, and not change them.
+    pub fn protect(&mut self, file: FileId, from: usize, to: usize) {
+        let inode = self.inode(file).expect("the file exists");
         self.protected.push(Protected { inode, from, to });
+    }
+
+    pub fn unprotect(&mut self) {
+        self.protected.clear();
     }
 
     /// Holds a write against what is protected.

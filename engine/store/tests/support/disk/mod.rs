@@ -11,8 +11,8 @@
 //! | `boot` | the blocking calls of recovery; power loss in the middle of one; bytes it must not touch |
 //!
 //! Every operation that the Disk port calls durable is safe when it completes, and nothing else is
-//! made safe by it, but by durable writes and flushes: those cover what completed before they
-//! *started*. While an operation is under way, all, some or nothing of it may be there. A process
+//! made safe by it, but by durable writes, flushes and creations: those cover what completed before
+//! they *started*. While an operation is under way, all, some or nothing of it may be there. A process
 //! that dies leaves its writes in the device's cache, where they are read back and not safe.
 
 #![allow(dead_code, reason = "each test file uses a part of it")]
@@ -137,7 +137,6 @@ impl TestDisk {
         self.attached.clear();
         self.zeroing.clear();
         self.started.clear();
-        self.protected.clear();
         self.full = false;
     }
 

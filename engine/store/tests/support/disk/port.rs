@@ -101,8 +101,8 @@ impl TestDisk {
             DiskOperation::Write { .. }
             | DiskOperation::Read { .. }
             | DiskOperation::Flush { .. } => self.transfer(&request.operation, started),
-            DiskOperation::Create { .. }
-            | DiskOperation::Zero { .. }
+            DiskOperation::Create { .. } => self.create(&request.operation, started),
+            DiskOperation::Zero { .. }
             | DiskOperation::Truncate { .. }
             | DiskOperation::WriteWhole { .. }
             | DiskOperation::Rename { .. }
@@ -157,26 +157,34 @@ impl TestDisk {
         }
     }
 
+    fn create(&mut self, operation: &DiskOperation, started: u64) -> Result<usize, DiskError> {
+        let DiskOperation::Create {
+            file,
+            size_bytes,
+            first_block,
+            first_len,
+        } = operation
+        else {
+            unreachable!("{operation:?} creates nothing");
+        };
+        if self.full {
+            return Err(DiskError::Full);
+        }
+        let name = self.created_as(*file)?;
+        let mut pages = Pages::reserved(*size_bytes as usize);
+        let first = first_bytes(first_block, *first_len);
+        pages.write(0, &first, |_| true);
+        let inode = self.media.add(&name, pages.clone(), pages);
+        self.open.remove(file);
+        self.change_names([Change::Link(name, inode)]);
+        // What is new in the journal goes to the device with a flush in front of it.
+        self.media.flush(started);
+        Ok(0)
+    }
+
     /// Operations that change what files there are or which blocks they have.
     fn manage(&mut self, operation: &DiskOperation) -> Result<(), DiskError> {
         match operation {
-            DiskOperation::Create {
-                file,
-                size_bytes,
-                first_block,
-                first_len,
-            } => {
-                if self.full {
-                    return Err(DiskError::Full);
-                }
-                let name = self.created_as(*file)?;
-                let mut pages = Pages::reserved(*size_bytes as usize);
-                let first = first_bytes(first_block, *first_len);
-                pages.write(0, &first, |_| true);
-                let inode = self.media.add(&name, pages.clone(), pages);
-                self.open.remove(file);
-                self.change_names([Change::Link(name, inode)]);
-            }
             DiskOperation::Zero { file, offset, len } => {
                 self.zeroing.remove(&(file.0, *offset, offset + len));
                 let inode = self.inode(*file)?;
