@@ -40,7 +40,9 @@ pub(crate) struct BatchScan<'a> {
     end: u64,
     chunk: Vec<u8>,
     chunk_start: u64,
-    loaded_bytes: u64,
+    /// Bytes read and checked so far, and how many of both a search may take.
+    work_bytes: u64,
+    work_bytes_max: u64,
     /// The first block that could not be read.
     unreadable: Option<(u64, DiskError)>,
 }
@@ -52,7 +54,8 @@ impl<'a> BatchScan<'a> {
             end,
             chunk: Vec::new(),
             chunk_start: 0,
-            loaded_bytes: 0,
+            work_bytes: 0,
+            work_bytes_max: u64::MAX,
             unreadable: None,
         }
     }
@@ -62,9 +65,14 @@ impl<'a> BatchScan<'a> {
         self.end
     }
 
-    /// Bytes read from the file so far.
-    pub fn loaded_bytes(&self) -> u64 {
-        self.loaded_bytes
+    /// From now on a search ends when it has read and checked so many bytes.
+    pub fn limit_work(&mut self, bytes: u64) {
+        self.work_bytes_max = self.work_bytes.saturating_add(bytes);
+    }
+
+    /// Whether a search ended for that reason.
+    pub fn is_exhausted(&self) -> bool {
+        self.work_bytes > self.work_bytes_max
     }
 
     /// The first block that was met and could not be read.
@@ -87,7 +95,7 @@ impl<'a> BatchScan<'a> {
             read => read?,
         };
         self.chunk.truncate(got);
-        self.loaded_bytes += got as u64;
+        self.work_bytes += got as u64;
         Ok(())
     }
 
@@ -162,6 +170,7 @@ impl<'a> BatchScan<'a> {
             return Ok(Err(BatchFault::Epoch { header }));
         }
         self.load(boot, position, total)?;
+        self.work_bytes += total as u64;
         let Some(bytes) = self.bytes(position, total) else {
             let have = (self.chunk_start + self.chunk.len() as u64).saturating_sub(position);
             return Ok(Err(BatchFault::Beyond { header, have }));
@@ -213,7 +222,8 @@ impl<'a> BatchScan<'a> {
     ) -> Result<Option<(u64, BatchHeader)>, DiskError> {
         let wanted = epoch.as_leader_epoch().to_be_bytes();
         let mut position = from;
-        while position < upto && position + HEADER_BYTES as u64 <= self.end {
+        let upto = upto.min(self.end.saturating_sub(HEADER_BYTES as u64 - 1));
+        while position < upto && !self.is_exhausted() {
             self.load(boot, position, HEADER_BYTES)?;
             let Some(head) = self.bytes(position, HEADER_BYTES) else {
                 return Ok(None);

@@ -556,6 +556,7 @@ impl Log {
         Mark::Progress {
             key: self.key,
             epoch: self.epoch_at(end.segment_base),
+            position: end.position as u32,
             persisted_end: end.offset,
             high_watermark: end.offset,
         }

@@ -49,6 +49,8 @@ pub struct PartitionMarks {
     /// Epochs and the offsets they begin at, ascending.
     pub epochs: Vec<(Epoch, Offset)>,
     pub persisted_end: Offset,
+    /// Where that is in its segment's file; 0 when it is not known.
+    pub position: u32,
     pub high_watermark: Offset,
     pub log_start: Offset,
     /// Set by a clean stop, gone as soon as the next process has started.
@@ -66,15 +68,20 @@ impl PartitionMarks {
                 }
             }
             Mark::Progress {
+                position,
                 persisted_end,
                 high_watermark,
                 ..
             } => {
+                self.position = position;
                 self.persisted_end = persisted_end;
                 self.high_watermark = high_watermark;
                 self.clean = None;
             }
             Mark::Truncated { to, .. } => {
+                if to < self.persisted_end {
+                    self.position = 0;
+                }
                 self.persisted_end = self.persisted_end.min(to);
                 self.high_watermark = self.high_watermark.min(to);
                 self.epochs.retain(|(_, start)| *start <= to);
@@ -110,6 +117,7 @@ impl PartitionMarks {
         Mark::Progress {
             key,
             epoch: self.last_epoch(),
+            position: self.position,
             persisted_end: self.persisted_end,
             high_watermark: self.high_watermark,
         }

@@ -3,8 +3,8 @@
 //! Block: magic u32, version u16, core u16, generation u64, index u32, record count u16, flags u16,
 //! crc32c u32 (of the block with this field zero), four zero bytes, run u64, zeros up to byte 64, then
 //! records of 48 bytes, all little endian.
-//! Record: kind u8, three zero bytes, partition i32, topic id, epoch u64, two i64 whose meaning the
-//! kind gives.
+//! Record: kind u8, three zero bytes, partition i32, topic id, epoch u32, position u32, two i64 whose
+//! meaning the kind gives.
 
 use highwater_base::crc::crc32c;
 use highwater_base::limits::BLOCK_BYTES;
@@ -38,10 +38,12 @@ pub enum Mark {
         epoch: Epoch,
         start: Offset,
     },
-    /// The log is durable up to `persisted_end` and committed up to `high_watermark`.
+    /// The log is durable up to `persisted_end`, which is at `position` of its segment's file (0: not
+    /// known), and committed up to `high_watermark`.
     Progress {
         key: PartitionKey,
         epoch: Epoch,
+        position: u32,
         persisted_end: Offset,
         high_watermark: Offset,
     },
@@ -91,11 +93,20 @@ impl Mark {
             Mark::Dropped { .. } => (6, Epoch(0), 0, 0),
         };
         let key = self.key();
+        let position = match *self {
+            Mark::Progress { position, .. } => position,
+            Mark::Epoch { .. }
+            | Mark::Truncated { .. }
+            | Mark::LogStart { .. }
+            | Mark::Clean { .. }
+            | Mark::Dropped { .. } => 0,
+        };
         let mut out = [0u8; RECORD_BYTES];
         out[0] = kind;
         out[4..8].copy_from_slice(&key.partition.0.to_le_bytes());
         out[8..24].copy_from_slice(&key.topic_id.0);
-        out[24..32].copy_from_slice(&u64::from(epoch.0).to_le_bytes());
+        out[24..28].copy_from_slice(&epoch.0.to_le_bytes());
+        out[28..32].copy_from_slice(&position.to_le_bytes());
         out[32..40].copy_from_slice(&first.to_le_bytes());
         out[40..48].copy_from_slice(&second.to_le_bytes());
         out
@@ -106,7 +117,8 @@ impl Mark {
             topic_id: TopicId(take(bytes, 8)),
             partition: PartitionIndex(i32::from_le_bytes(take(bytes, 4))),
         };
-        let epoch = Epoch(u32::try_from(u64::from_le_bytes(take(bytes, 24))).ok()?);
+        let epoch = Epoch(u32::from_le_bytes(take(bytes, 24)));
+        let position = u32::from_le_bytes(take(bytes, 28));
         let first = Offset(i64::from_le_bytes(take(bytes, 32)));
         let second = Offset(i64::from_le_bytes(take(bytes, 40)));
         Some(match bytes[0] {
@@ -118,6 +130,7 @@ impl Mark {
             2 => Mark::Progress {
                 key,
                 epoch,
+                position,
                 persisted_end: first,
                 high_watermark: second,
             },
@@ -225,6 +238,7 @@ mod tests {
             Mark::Progress {
                 key,
                 epoch: Epoch(2),
+                position: 8192,
                 persisted_end: Offset(20),
                 high_watermark: Offset(19),
             },

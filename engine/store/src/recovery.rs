@@ -151,6 +151,7 @@ impl Store {
             trust,
             stopped_cleanly: marks.stopped_cleanly(),
             wanted_epoch,
+            boundaries: marks.boundaries(&log.key),
             leftovers: Vec::new(),
             expected: known.log_start,
             producers: ProducerTable::default(),
@@ -223,6 +224,7 @@ impl Store {
             self.ledger.record(Mark::Progress {
                 key,
                 epoch,
+                position: log.durable.position as u32,
                 persisted_end: log.end,
                 high_watermark: log.end,
             });

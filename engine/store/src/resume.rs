@@ -7,20 +7,18 @@
 //! | evidence | what it is |
 //! |---|---|
 //! | CRC | the damaged batch's own CRC matches the bytes up to it: only other fields were hit |
-//! | chain | from it lengths and offsets lead, batch by batch, to a landmark |
+//! | chain | from the damaged batch, if its header fits, lengths and offsets lead on to a landmark |
 //! | length | the damaged batch is intact up to its CRC, and such a chain begins where it ends |
-//! | index | the saved index names its position and its offset |
+//! | boundary | the saved index or a mark of the ledger names its position and its offset |
 //!
-//! Landmarks are an entry of the saved index, the durable mark *D* and the first offset of the next
-//! segment. Without marks and without a next segment it is zeros that reach as far as writes under
-//! way can.
+//! Landmarks are such boundaries, the durable mark *D* and the first offset of the next segment.
+//! Without marks and without a next segment it is zeros that reach as far as writes under way can. A
+//! chain may step over batches whose records are damaged, as long as their headers fit into it.
 //!
-//! A chain may step over batches whose records are damaged, as long as their headers fit into it. The
-//! evidence is looked for in the order of the table; chains are looked for byte by byte, up to the
-//! next index entry. Offsets are bounded by what is known to follow. When nothing is proven the damage
-//! reaches to the end of the segment: less is served then, and nothing is made up.
-
-use std::collections::BTreeSet;
+//! The evidence is looked for in the order of the table. A valid batch that is merely found, even one
+//! whose chain leads to a landmark, is none: where the header of the damaged batch is gone, it may be
+//! the end of that batch's last record. When nothing is proven the damage reaches to the end of the
+//! segment: less is served then, and nothing is made up.
 
 use highwater_base::crc::Crc32c;
 use highwater_base::disk::{BootDisk, DiskError};
@@ -53,6 +51,8 @@ pub(crate) struct Damage<'a> {
     pub durable: Offset,
     /// The segment's saved index.
     pub index: Option<&'a SparseIndex>,
+    /// Offsets and positions at which the ledger knows the log to have been durable.
+    pub boundaries: &'a [(Offset, u64)],
 }
 
 /// What follows damage.
@@ -63,7 +63,10 @@ pub(crate) enum Resumption {
     /// The damaged batches are the last ones: the log is known to end behind them.
     Ends,
     /// Nothing behind the damage is proven to be of this log.
-    Unproven,
+    Unproven {
+        /// There is a valid batch that could be.
+        is_followed: bool,
+    },
 }
 
 impl Resumption {
@@ -71,7 +74,16 @@ impl Resumption {
     pub fn batch(self) -> Option<(u64, BatchHeader)> {
         match self {
             Resumption::At(position, header) => Some((position, header)),
-            Resumption::Ends | Resumption::Unproven => None,
+            Resumption::Ends | Resumption::Unproven { .. } => None,
+        }
+    }
+
+    /// Whether a valid batch follows that may be of the log.
+    pub fn is_followed(self) -> bool {
+        match self {
+            Resumption::At(..) => true,
+            Resumption::Ends => false,
+            Resumption::Unproven { is_followed } => is_followed,
         }
     }
 }
@@ -85,13 +97,11 @@ pub(crate) fn resume(
     boot: &dyn BootDisk,
     damage: &Damage<'_>,
 ) -> Result<Resumption, DiskError> {
-    let bytes_max = batches.loaded_bytes() + batches.end() + SEARCH_BYTES_MAX;
+    batches.limit_work(batches.end().saturating_add(SEARCH_BYTES_MAX));
     let mut search = Search {
         batches,
         boot,
         damage,
-        bytes_max,
-        refuted: BTreeSet::new(),
     };
     if let Some((at, header)) = search.checksummed()? {
         return Ok(Resumption::At(at, header));
@@ -105,13 +115,14 @@ pub(crate) fn resume(
     }
     let mut found = search.behind_length()?;
     if found.is_none() {
-        let indexed = search.indexed()?;
-        let upto = indexed.map_or(u64::MAX, |(position, _)| position);
-        found = search.chained(upto)?.or(indexed);
+        found = search.at_boundary()?;
     }
-    Ok(found.map_or(Resumption::Unproven, |(at, header)| {
-        Resumption::At(at, header)
-    }))
+    Ok(match found {
+        Some((at, header)) => Resumption::At(at, header),
+        None => Resumption::Unproven {
+            is_followed: search.is_followed()?,
+        },
+    })
 }
 
 struct Chain {
@@ -124,9 +135,6 @@ struct Search<'a, 'b> {
     batches: &'a mut BatchScan<'b>,
     boot: &'a dyn BootDisk,
     damage: &'a Damage<'a>,
-    bytes_max: u64,
-    /// Positions of batches whose chains led nowhere.
-    refuted: BTreeSet<u64>,
 }
 
 impl Search<'_, '_> {
@@ -136,32 +144,27 @@ impl Search<'_, '_> {
             first: None,
             is_proven: false,
         };
-        let mut steps = Vec::new();
         loop {
             let epoch = Some(self.damage.epoch);
             let header = match self.batches.examine(self.boot, position, epoch)? {
                 Ok((header, _)) if header.base_offset == offset.0 => {
-                    chain.is_proven |= self.is_indexed(position, offset);
+                    chain.is_proven |= self.is_boundary(position, offset);
                     chain.first.get_or_insert((position, header));
                     header
                 }
                 Err(BatchFault::Crc { header, .. }) if header.base_offset == offset.0 => header,
                 Ok(_) | Err(_) => break,
             };
-            steps.push(position);
             position += header.total_bytes() as u64;
             offset = header.next_offset();
             chain.is_proven |= self.is_landmark(offset);
-            if chain.is_proven && chain.first.is_some() || self.is_exhausted() {
+            if chain.is_proven && chain.first.is_some() || self.batches.is_exhausted() {
                 break;
             }
         }
         let is_bounded = self.damage.next.is_some() || self.damage.durable > self.damage.expected;
         if !chain.is_proven && !is_bounded && chain.first.is_some() {
             chain.is_proven = self.is_blank_from(position)?;
-        }
-        if !chain.is_proven {
-            self.refuted.extend(steps);
         }
         Ok(chain)
     }
@@ -205,13 +208,14 @@ impl Search<'_, '_> {
         self.damage.base.plus(i64::from(entry.relative_offset))
     }
 
-    fn is_indexed(&self, position: u64, offset: Offset) -> bool {
+    /// Whether a batch with this offset is known to begin at this position.
+    fn is_boundary(&self, position: u64, offset: Offset) -> bool {
         let entries = self.entries();
         let at = entries.partition_point(|entry| u64::from(entry.position) < position);
-        let entry = entries.get(at);
-        entry.is_some_and(|entry| {
+        let is_indexed = entries.get(at).is_some_and(|entry| {
             u64::from(entry.position) == position && self.offset_of(entry) == offset
-        })
+        });
+        is_indexed || self.damage.boundaries.contains(&(offset, position))
     }
 
     fn is_blank_from(&mut self, position: u64) -> Result<bool, DiskError> {
@@ -220,23 +224,27 @@ impl Search<'_, '_> {
         Ok(dirty.is_none())
     }
 
-    fn is_exhausted(&self) -> bool {
-        self.batches.loaded_bytes() > self.bytes_max
-    }
-
-    /// The first entry of the saved index behind the damage with a batch where it says.
-    fn indexed(&mut self) -> Result<Option<(u64, BatchHeader)>, DiskError> {
-        let from = self
-            .entries()
-            .partition_point(|entry| u64::from(entry.position) <= self.damage.position);
-        for at in from..self.entries().len() {
-            let entry = self.entries()[at];
-            let (position, offset) = (u64::from(entry.position), self.offset_of(&entry));
+    /// The first known boundary behind the damage with a batch where it says.
+    fn at_boundary(&mut self) -> Result<Option<(u64, BatchHeader)>, DiskError> {
+        let entries = self.entries().iter();
+        let indexed = entries.map(|entry| (u64::from(entry.position), self.offset_of(entry)));
+        let marked = self
+            .damage
+            .boundaries
+            .iter()
+            .map(|&(offset, position)| (position, offset));
+        let mut known: Vec<(u64, Offset)> = indexed
+            .chain(marked)
+            .filter(|(position, offset)| {
+                *position > self.damage.position && may_begin_at(self.damage, *position, *offset)
+            })
+            .collect();
+        known.sort_unstable();
+        for (position, offset) in known {
             let epoch = self.damage.epoch;
             let found = self.batches.batch_at(self.boot, position, epoch)?;
             if let Some((header, _)) = found
                 && header.base_offset == offset.0
-                && may_begin_at(self.damage, position, offset)
             {
                 return Ok(Some((position, header)));
             }
@@ -244,29 +252,17 @@ impl Search<'_, '_> {
         Ok(None)
     }
 
-    /// The first batch before `upto` from which a chain leads to a landmark.
-    fn chained(&mut self, upto: u64) -> Result<Option<(u64, BatchHeader)>, DiskError> {
-        let mut from = self.damage.position + 1;
-        while from < upto && !self.is_exhausted() {
-            let (damage, refuted) = (self.damage, &self.refuted);
-            let may_be = |position: u64, header: &BatchHeader| {
-                !refuted.contains(&position)
-                    && may_begin_at(damage, position, Offset(header.base_offset))
-            };
-            let epoch = damage.epoch;
-            let found = self
-                .batches
-                .find_batch(self.boot, from, upto, epoch, may_be)?;
-            let Some((position, header)) = found else {
-                return Ok(None);
-            };
-            let chain = self.chain(position, Offset(header.base_offset))?;
-            if chain.is_proven {
-                return Ok(Some((position, header)));
-            }
-            from = position + 1;
-        }
-        Ok(None)
+    /// Whether any valid batch follows that may be of the log, or the search for one was given up.
+    fn is_followed(&mut self) -> Result<bool, DiskError> {
+        let damage = self.damage;
+        let may_be = |position: u64, header: &BatchHeader| {
+            may_begin_at(damage, position, Offset(header.base_offset))
+        };
+        let (from, epoch) = (damage.position + 1, damage.epoch);
+        let found = self
+            .batches
+            .find_batch(self.boot, from, u64::MAX, epoch, may_be)?;
+        Ok(found.is_some() || self.batches.is_exhausted())
     }
 
     /// The batch at which the damaged one ends by its own CRC.
@@ -287,7 +283,7 @@ impl Search<'_, '_> {
         let mut sum = Crc32c::default();
         let mut summed_to = start + CRC_COVERED_FROM as u64;
         let mut from = start + HEADER_BYTES as u64;
-        while !self.is_exhausted() {
+        loop {
             let epoch = damage.epoch;
             let found = self
                 .batches
@@ -309,7 +305,6 @@ impl Search<'_, '_> {
             }
             from = position + 1;
         }
-        Ok(None)
     }
 }
 

@@ -68,8 +68,9 @@ fn log_with(value: &[u8], config: &LogConfig) -> World {
             _ => Batch::of(1, 90).bytes(),
         };
         append(&mut world, log, &bytes);
+        // The ledger hears of each.
+        come_to_rest(&mut world);
     }
-    come_to_rest(&mut world);
     world
 }
 
@@ -202,6 +203,24 @@ fn a_batch_that_ends_with_its_batch_and_continues_the_offsets_is_not_served() {
         let what = format!("byte {at} of the batch");
         assert_only_outer_is_lost(&mut world, &small_segments(), &what);
     }
+}
+
+#[test]
+fn where_a_header_is_gone_the_batch_that_ended_with_its_batch_is_not_served() {
+    let mut world = log_with(&value_with(OUTER + 1, 0), &small_segments());
+    damage(&mut world, |batch| batch[..HEADER_BYTES].fill(0));
+    assert_only_outer_is_lost(&mut world, &small_segments(), "its header is gone");
+    // Without a mark that names a boundary nothing behind it is proven, and nothing is made up.
+    let mut world = log_with(&value_with(OUTER + 1, 0), &small_segments());
+    world.disk.remove("marks").expect("removable");
+    damage(&mut world, |batch| batch[..HEADER_BYTES].fill(0));
+    let (log, report) = recover(&mut world, &small_segments());
+    assert_eq!(report.holes.len(), 1, "{report:?}");
+    assert_eq!(report.holes[0].from, OUTER, "{report:?}");
+    assert!(!report.torn, "{report:?}");
+    world.read(log, OUTER, 1 << 20, true).expect_err("lost");
+    let (behind, _) = world.read(log, OUTER + 1, 1 << 20, true).expect("the end");
+    assert_eq!(behind.bytes, 0, "nothing there is proven");
 }
 
 #[test]
@@ -422,10 +441,12 @@ fn an_unreadable_block_behind_the_marks_is_not_cut_as_a_torn_tail() {
 fn written_in_segments() -> World {
     let mut world = World::new(test_config());
     let log = world.store.create(spec(0, 0, small_segments()), world.now);
-    for _ in 0..200 {
-        append(&mut world, log, &Batch::of(1, 1000).bytes());
+    for _ in 0..50 {
+        for _ in 0..4 {
+            append(&mut world, log, &Batch::of(1, 1000).bytes());
+        }
+        come_to_rest(&mut world);
     }
-    come_to_rest(&mut world);
     assert!(segments(&world).len() > 3, "several segments");
     world
 }

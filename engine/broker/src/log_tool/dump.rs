@@ -388,12 +388,14 @@ fn mark_line(mark: &Mark) -> Line {
         }
         Mark::Progress {
             epoch,
+            position,
             persisted_end,
             high_watermark,
             ..
         } => line("progress")
             .with("epoch", epoch.0)
             .with("durable_end", persisted_end.0)
+            .with("position", position)
             .with("high_watermark", high_watermark.0),
         Mark::Truncated { epoch, to, .. } => {
             line("truncated").with("epoch", epoch.0).with("to", to.0)

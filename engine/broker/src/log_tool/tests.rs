@@ -130,6 +130,7 @@ impl Node {
         self.marks.push(Mark::Progress {
             key,
             epoch: Epoch(0),
+            position: 0,
             persisted_end: end,
             high_watermark: end,
         });

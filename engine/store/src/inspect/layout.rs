@@ -166,7 +166,8 @@ const LEDGER_MARK: Layout = &[
     ("reserved", Shape::Zeros(3)),
     ("partition", Shape::Little(4)),
     ("topic_id", Shape::Topic),
-    ("epoch", Shape::Little(8)),
+    ("epoch", Shape::Little(4)),
+    ("position", Shape::Little(4)),
     ("first", Shape::Little(8)),
     ("second", Shape::Little(8)),
 ];
@@ -278,6 +279,7 @@ mod tests {
         let mark = Mark::Progress {
             key,
             epoch: Epoch(2),
+            position: 8192,
             persisted_end: Offset(20),
             high_watermark: Offset(19),
         };

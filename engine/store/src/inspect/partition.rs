@@ -36,6 +36,10 @@ pub(super) struct Known {
     /// Changes when the log turns out to be newer than the marks of its clean stop.
     pub trust: Cell<Trust>,
     pub clean_end: Cell<Option<Offset>>,
+    /// By the superblock.
+    pub stopped_cleanly: bool,
+    /// Durable ends that the ledger tells, and their positions.
+    pub boundaries: Vec<(Offset, u64)>,
 }
 
 impl Known {
@@ -43,6 +47,7 @@ impl Known {
         let marks = place
             .key
             .and_then(|key| facts.ledgers.as_ref()?.get(&key).cloned());
+        let ledgers = facts.ledgers.as_ref().zip(place.key);
         let readable = facts.ledgers.as_ref().is_some_and(|all| all.is_readable());
         let trust = match &marks {
             _ if !readable => Trust::Unreadable,
@@ -55,6 +60,8 @@ impl Known {
             durable: clean_end.map_or(marks.persisted_end, |end| end.max(marks.persisted_end)),
             trust: Cell::new(trust),
             clean_end: Cell::new(clean_end),
+            stopped_cleanly: ledgers.is_some_and(|(all, _)| all.stopped_cleanly()),
+            boundaries: ledgers.map_or_else(Vec::new, |(all, key)| all.boundaries(&key).to_vec()),
             marks,
         }
     }

@@ -150,7 +150,7 @@ impl<'a> SegmentScan<'a> {
         let at_clean_end = self.known.clean_end.get().is_some()
             && next.is_none()
             && !self.known.is_settled(*expected)
-            && (dirty.is_none() || self.resume(*expected).map_err(failed)?.batch().is_none());
+            && (dirty.is_none() || !self.resume(*expected).map_err(failed)?.is_followed());
         if next == Some(*expected) || (at_clean_end && !matches!(fault, Fault::Offset(_))) {
             if let Some(dirty) = dirty {
                 let detail = format!("the last batch ends at {position}");
@@ -176,7 +176,9 @@ impl<'a> SegmentScan<'a> {
         }
         let resumed = self.resume(*expected).map_err(failed)?.batch();
         let to = resumed.map(|(_, header)| Offset(header.base_offset));
-        let to = to.or(next).filter(|to| *to > *expected);
+        // Where nothing says how far the log went, one record at least was there.
+        let least = (!self.known.is_settled(*expected)).then(|| expected.plus(1));
+        let to = to.or(next).or(least).filter(|to| *to > *expected);
         let lost = match to {
             Some(to) => format!("; offsets {} to {} are lost", *expected, to.0 - 1),
             None => "; nothing valid follows".to_string(),
@@ -202,7 +204,7 @@ impl<'a> SegmentScan<'a> {
     fn may_end(&self, blank: bool, expected: &Offset) -> Result<bool, DiskError> {
         let rest = &self.files[1..];
         if self.known.clean_end.get().is_some() && (!rest.is_empty() || !blank) {
-            let follows = !rest.is_empty() || self.resume(*expected)?.batch().is_some();
+            let follows = !rest.is_empty() || self.resume(*expected)?.is_followed();
             if follows {
                 self.known.distrust_clean_stop();
             }
@@ -210,9 +212,12 @@ impl<'a> SegmentScan<'a> {
         if self.known.is_marked() || (blank && rest.is_empty()) {
             return Ok(true);
         }
-        let behind = self.resume(*expected)?.batch();
-        let valid_behind = behind.is_some() || rest.iter().any(|it| holds_batches(self.boot, it));
-        Ok(!valid_behind || is_new(self.boot, self.known, self.files, self.end_position)?)
+        let valid_behind = self.resume(*expected)?.is_followed()
+            || rest.iter().any(|it| holds_batches(self.boot, it));
+        if !valid_behind {
+            return Ok(!self.known.stopped_cleanly);
+        }
+        is_new(self.boot, self.known, self.files, self.end_position)
     }
 
     /// Where the segment goes on, as recovery decides it.
@@ -227,6 +232,7 @@ impl<'a> SegmentScan<'a> {
             next: self.files.get(1).map(|next| next.base),
             durable: self.known.durable,
             index,
+            boundaries: &self.known.boundaries,
         };
         let mut batches = BatchScan::new(&found.path, found.size_bytes);
         resume(&mut batches, self.boot, &damage)

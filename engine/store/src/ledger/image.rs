@@ -3,9 +3,9 @@
 
 use std::collections::BTreeMap;
 
-use highwater_base::CoreId;
 use highwater_base::disk::{BootDisk, DirectoryEntry, DiskError};
 use highwater_base::limits::BLOCK_BYTES;
+use highwater_base::{CoreId, Offset};
 
 use super::{COPIES, DIRECTORY, LedgerError, PartitionMarks, path_of};
 use crate::marks::{BlockHeader, Mark, PartitionKey, SNAPSHOT_ENDS, decode_block};
@@ -19,6 +19,8 @@ const TOPICS_DIRECTORY: &str = "topics";
 #[derive(Clone, Debug, Default)]
 pub struct LedgerImage {
     partitions: BTreeMap<PartitionKey, PartitionMarks>,
+    /// Durable ends and where they are, as far as the ledgers still tell.
+    boundaries: BTreeMap<PartitionKey, Vec<(Offset, u64)>>,
     generations: BTreeMap<CoreId, u64>,
     unreadable: bool,
     runs: Runs,
@@ -89,6 +91,7 @@ impl LedgerImage {
                         partitions.values_mut().for_each(|marks| marks.clean = None);
                     }
                     image.merge(partitions);
+                    best.add_boundaries(&mut image.boundaries);
                 }
                 None => image.unreadable |= anything,
             }
@@ -115,6 +118,13 @@ impl LedgerImage {
     #[must_use]
     pub fn get(&self, key: &PartitionKey) -> Option<&PartitionMarks> {
         self.partitions.get(key)
+    }
+
+    /// Boundaries of batches that are known of a partition: an offset at which its log was durable, and
+    /// the position of that in its segment's file. Not in order.
+    #[must_use]
+    pub fn boundaries(&self, key: &PartitionKey) -> &[(Offset, u64)] {
+        self.boundaries.get(key).map_or(&[], Vec::as_slice)
     }
 
     /// The partitions that anything is known of.
@@ -325,6 +335,25 @@ impl Generation {
             })
         });
         (newest, damaged_snapshot)
+    }
+
+    fn add_boundaries(&self, boundaries: &mut BTreeMap<PartitionKey, Vec<(Offset, u64)>>) {
+        for mark in &self.marks {
+            let of_log = boundaries.entry(mark.key()).or_default();
+            match *mark {
+                Mark::Progress {
+                    position,
+                    persisted_end,
+                    ..
+                } if position > 0 => of_log.push((persisted_end, u64::from(position))),
+                Mark::Truncated { to, .. } => of_log.retain(|(end, _)| *end <= to),
+                Mark::Dropped { .. } => of_log.clear(),
+                Mark::Progress { .. }
+                | Mark::Epoch { .. }
+                | Mark::LogStart { .. }
+                | Mark::Clean { .. } => {}
+            }
+        }
     }
 
     fn partitions(&self) -> BTreeMap<PartitionKey, PartitionMarks> {

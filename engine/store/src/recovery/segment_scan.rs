@@ -107,7 +107,7 @@ impl Walk<'_> {
             return Ok(false);
         }
         if self.clean_end.is_some() && (!rest.is_empty() || !blank) {
-            let follows = !rest.is_empty() || self.resume(files, position)?.batch().is_some();
+            let follows = !rest.is_empty() || self.resume(files, position)?.is_followed();
             if follows {
                 self.distrust_clean_stop();
             }
@@ -115,7 +115,7 @@ impl Walk<'_> {
         if self.trust == Trust::Marked || (blank && rest.is_empty()) {
             return Ok(true);
         }
-        let valid_behind = self.resume(files, position)?.batch().is_some();
+        let valid_behind = self.resume(files, position)?.is_followed();
         if !valid_behind && !self.hold_batches(rest)? {
             // A clean stop leaves no torn tail.
             return Ok(!self.stopped_cleanly);
@@ -341,6 +341,7 @@ impl Walk<'_> {
             next: files.get(1).map(|next| next.base),
             durable: self.durable,
             index: index.as_ref().map(|(_, index)| index),
+            boundaries: self.boundaries,
         };
         let mut batches = BatchScan::new(&found.path, found.size_bytes);
         resume(&mut batches, &*self.boot, &damage).map_err(at(&found.path))

@@ -35,6 +35,8 @@ pub(super) struct Walk<'a> {
     pub stopped_cleanly: bool,
     /// The epoch the log is opened for.
     pub wanted_epoch: Epoch,
+    /// Durable ends that the ledger tells, and their positions.
+    pub boundaries: &'a [(Offset, u64)],
     /// Made ready ahead, not blank, and nothing of the log that could be read.
     pub leftovers: Vec<String>,
     pub expected: Offset,

@@ -30,6 +30,7 @@ pub fn progress(number: i32, to: i64) -> Mark {
     Mark::Progress {
         key: key(number),
         epoch: Epoch(1),
+        position: to as u32,
         persisted_end: Offset(to),
         high_watermark: Offset(to - 1),
     }
@@ -89,16 +90,21 @@ pub fn apply(state: &mut State, mark: &Mark) {
             marks.epochs.drain(..surplus);
         }
         Mark::Progress {
+            position,
             persisted_end,
             high_watermark,
             ..
         } => {
+            marks.position = position;
             marks.persisted_end = persisted_end;
             marks.high_watermark = high_watermark;
             marks.clean = None;
         }
         Mark::Truncated { to, .. } => {
             marks.epochs.retain(|known| known.1 <= to);
+            if to < marks.persisted_end {
+                marks.position = 0;
+            }
             marks.persisted_end = marks.persisted_end.min(to);
             marks.high_watermark = marks.high_watermark.min(to);
             marks.clean = None;
