@@ -18,7 +18,7 @@ HEADER_BYTES = 61
 
 @dataclasses.dataclass
 class Outcome:
-    """Sums over cuts; all but the first two must stay 0."""
+    """Sums over cuts. `ledgers` counts cuts after which the marks ledger alone was called damaged."""
 
     cuts: int = 0
     acknowledged: int = 0
@@ -31,6 +31,7 @@ class Outcome:
     damages: int = 0
     not_resumed: int = 0
     cuts_with_loss: int = 0
+    ledgers: int = 0
 
     def add(self, other):
         for field in dataclasses.fields(self):

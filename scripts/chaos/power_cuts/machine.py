@@ -39,7 +39,7 @@ class DriveProcess:
     def start_file(self):
         """Mounts; the path of the file that is the drive."""
         self.mount_point = self.directory / "drive"
-        self.mount_point.mkdir()
+        self.mount_point.mkdir(exist_ok=True)
         self._start(lambda one: fuse_file.FuseFile(one, self.mount_point))
         while not os.path.ismount(self.mount_point):
             assert self.process.is_alive(), "the drive's file system could not be mounted"
@@ -69,6 +69,10 @@ class DriveProcess:
         self.image.unlink()
 
 
+class BootError(RuntimeError):
+    """The machine did not come up."""
+
+
 class Machine:
     """Boots on construction; `wait_ready` returns when the broker serves."""
 
@@ -92,7 +96,7 @@ class Machine:
             "-m", "1024", "-display", "none", "-no-reboot", "-nodefaults",
             "-serial", f"file:{self.console_path}",
             "-kernel", kernel.image, "-initrd", archive,
-            "-append", "console=ttyS0 quiet panic=-1 mitigations=off",
+            "-append", "console=ttyS0 quiet panic=-1 mitigations=off no_timer_check",
             "-netdev", network, "-device", "virtio-net-pci,netdev=net", *disk,
         ]
         self.errors = open(directory / "qemu-errors", "w+")
@@ -111,7 +115,7 @@ class Machine:
             if self.process.poll() is not None or time.monotonic() > deadline or "FAILED" in told:
                 self.errors.seek(0)
                 tail = "\n".join(told.splitlines()[-30:])
-                raise RuntimeError(f"the machine did not come up:\n{tail}\n{self.errors.read()}")
+                raise BootError(f"the machine did not come up:\n{tail}\n{self.errors.read()}")
             time.sleep(0.1)
         facts = {}
         for line in told.splitlines():

@@ -7,7 +7,7 @@ from power_cuts.check import Outcome
 
 COLUMNS = (
     "system", "set-up", "barrier", "cuts", "acknowledged", "lost", "duplicated", "holes",
-    "out of place",
+    "out of place", "no start",
 )
 
 
@@ -29,7 +29,7 @@ class Row:
         return (
             self.system, self.setup, self.barrier, outcome.cuts, outcome.acknowledged,
             outcome.lost, outcome.duplicated, outcome.holes,
-            outcome.misplaced + outcome.foreign,
+            outcome.misplaced + outcome.foreign, outcome.refused,
         )
 
 
