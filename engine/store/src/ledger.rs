@@ -53,6 +53,8 @@ pub struct PartitionMarks {
     pub position: u32,
     pub high_watermark: Offset,
     pub log_start: Offset,
+    /// Marks were lost once when the log ended here; of no account when it begins behind it.
+    pub unvouched_below: Offset,
     /// Set by a clean stop, gone as soon as the next process has started.
     pub clean: Option<Position>,
 }
@@ -90,6 +92,7 @@ impl PartitionMarks {
             Mark::LogStart { offset, .. } => self.log_start = self.log_start.max(offset),
             Mark::Clean { position, .. } => self.clean = Some(position),
             Mark::Dropped { .. } => *self = PartitionMarks::default(),
+            Mark::Unvouched { upto, .. } => self.unvouched_below = self.unvouched_below.max(upto),
         }
     }
 
@@ -110,6 +113,10 @@ impl PartitionMarks {
                 key,
                 offset: self.log_start,
             });
+        }
+        if self.unvouched_below > self.log_start {
+            let upto = self.unvouched_below;
+            into.push(Mark::Unvouched { key, upto });
         }
     }
 
@@ -197,6 +204,7 @@ const PENDING_TRUNCATED: u8 = 4;
 const PENDING_LOG_START: u8 = 8;
 const PENDING_CLEAN: u8 = 16;
 const PENDING_DROPPED: u8 = 32;
+const PENDING_UNVOUCHED: u8 = 64;
 
 #[derive(Debug)]
 struct Flight {
@@ -355,6 +363,7 @@ impl MarksLedger {
             Mark::LogStart { .. } => PENDING_LOG_START,
             Mark::Clean { .. } => PENDING_CLEAN,
             Mark::Dropped { .. } => PENDING_DROPPED,
+            Mark::Unvouched { .. } => PENDING_UNVOUCHED,
         };
         entry.marks.apply(&mark);
         match mark {
@@ -483,6 +492,10 @@ impl MarksLedger {
                     key,
                     offset: marks.log_start,
                 });
+            }
+            if pending & PENDING_UNVOUCHED != 0 {
+                let upto = marks.unvouched_below;
+                self.scratch.push(Mark::Unvouched { key, upto });
             }
             if pending & PENDING_CLEAN != 0
                 && let Some(position) = marks.clean

@@ -62,6 +62,9 @@ pub enum Mark {
     },
     /// The partition is gone.
     Dropped { key: PartitionKey },
+    /// Marks of the log were lost when it ended at `upto`: what was acknowledged below is not known,
+    /// until the log begins there.
+    Unvouched { key: PartitionKey, upto: Offset },
 }
 
 impl Mark {
@@ -74,6 +77,7 @@ impl Mark {
             | Mark::Truncated { key, .. }
             | Mark::LogStart { key, .. }
             | Mark::Clean { key, .. }
+            | Mark::Unvouched { key, .. }
             | Mark::Dropped { key } => key,
         }
     }
@@ -91,6 +95,7 @@ impl Mark {
             Mark::LogStart { offset, .. } => (4, Epoch(0), offset.0, 0),
             Mark::Clean { position, .. } => (5, position.epoch, position.end.0, 0),
             Mark::Dropped { .. } => (6, Epoch(0), 0, 0),
+            Mark::Unvouched { upto, .. } => (7, Epoch(0), upto.0, 0),
         };
         let key = self.key();
         let position = match *self {
@@ -99,6 +104,7 @@ impl Mark {
             | Mark::Truncated { .. }
             | Mark::LogStart { .. }
             | Mark::Clean { .. }
+            | Mark::Unvouched { .. }
             | Mark::Dropped { .. } => 0,
         };
         let mut out = [0u8; RECORD_BYTES];
@@ -145,6 +151,7 @@ impl Mark {
                 position: Position { epoch, end: first },
             },
             6 => Mark::Dropped { key },
+            7 => Mark::Unvouched { key, upto: first },
             _ => return None,
         })
     }
@@ -259,6 +266,10 @@ mod tests {
                 },
             },
             Mark::Dropped { key },
+            Mark::Unvouched {
+                key,
+                upto: Offset(15),
+            },
         ];
         let header = BlockHeader {
             core: CoreId(1),

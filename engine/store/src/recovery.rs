@@ -182,6 +182,7 @@ impl Store {
         finish_epochs(&mut log, wanted_epoch)?;
         report.end = log.end;
         report.log_start = log.log_start;
+        report.vouch &= known.unvouched_below <= log.log_start;
         report.holes = log.holes.clone();
         report.segments = log.segments.len();
         self.record_recovered(now, &log, &known, &report, trust);
@@ -213,6 +214,10 @@ impl Store {
             self.ledger.record(Mark::Epoch { key, epoch, start });
         }
         let epoch = log.segments.last().map_or(log.epoch, |last| last.epoch);
+        if !report.vouch && known.unvouched_below <= log.log_start && log.end > log.log_start {
+            let upto = log.end;
+            self.ledger.record(Mark::Unvouched { key, upto });
+        }
         if report.torn {
             let to = log.end;
             self.ledger.record(Mark::Truncated { key, epoch, to });

@@ -147,7 +147,11 @@ fn old_copies_lose_nothing_and_give_no_offset_out_again() {
             node.append(1);
             let again = Node::start(node.stop());
             assert_eq!(again.report.end, Offset(2 * RECORDS + 2), "{what}");
-            assert!(again.report.vouch && again.report.from_checkpoint, "{what}");
+            assert_eq!(
+                again.report.vouch, !is_old,
+                "{what}: until the log begins behind it"
+            );
+            assert!(again.report.from_checkpoint, "{what}");
         }
     }
 }
@@ -229,6 +233,38 @@ fn a_node_that_served_and_lost_its_marks_is_not_vouched_for_even_without_topics(
         assert!(!node.image.is_readable() && !node.report.vouch, "{gone:?}");
         assert_eq!(node.image.missing(), [CoreId(0)]);
     }
+}
+
+#[test]
+fn a_log_whose_marks_were_lost_is_not_vouched_for_until_it_begins_behind_that() {
+    let (mut world, _) = lived(true);
+    world.disk.remove("marks").expect("removable");
+    for start in 0..3 {
+        let mut node = Node::start(world);
+        assert!(!node.report.vouch, "start {start}");
+        node.append(1);
+        world = node.stop();
+    }
+    let mut node = Node::start(world);
+    let end = node.report.end;
+    node.world
+        .store
+        .delete_records(node.log, end)
+        .expect("within the log");
+    node.append(1);
+    let node = Node::start(node.stop());
+    assert!(node.report.vouch, "{:?}", node.report);
+}
+
+#[test]
+fn ledgers_cut_to_their_snapshot_are_not_believed() {
+    let (mut world, _) = lived(false);
+    for path in world.disk.paths("marks/") {
+        world.disk.damage(&path, |bytes| bytes.truncate(4096));
+    }
+    let node = Node::start(world);
+    assert!(!node.image.is_readable() && !node.report.vouch);
+    assert_eq!(node.report.end, Offset(2 * RECORDS));
 }
 
 #[test]

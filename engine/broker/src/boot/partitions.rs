@@ -68,6 +68,13 @@ impl ShardFactory {
                 "cut a torn tail: writes that had not ended when the process did; a record acknowledged \
                  within the last ledger_lag_ms is among them only if the disk lost it");
         }
+        if !report.set_aside.is_empty() {
+            tracing::error!(topic = %topic.name, partition, files = ?report.set_aside,
+                "files that are named like segments are no part of the log: their headers say that they \
+                 are something else, or another file holds more of the same segment; they are left as \
+                 they are, {} tells more",
+                self.verify_command(topic, partition));
+        }
         if !report.holes.is_empty() {
             tracing::error!(topic = %topic.name, partition, holes = %ranges(&report.holes),
                 log_start = report.log_start.0, end = report.end.0,

@@ -401,6 +401,7 @@ fn mark_line(mark: &Mark) -> Line {
             line("truncated").with("epoch", epoch.0).with("to", to.0)
         }
         Mark::LogStart { offset, .. } => line("log_start").with("offset", offset.0),
+        Mark::Unvouched { upto, .. } => line("unvouched").with("upto", upto.0),
         Mark::Clean { position, .. } => line("clean")
             .with("epoch", position.epoch.0)
             .with("end", position.end.0),

@@ -7,7 +7,7 @@ use highwater_base::disk::{BootDisk, DirectoryEntry, DiskError};
 use highwater_base::limits::BLOCK_BYTES;
 use highwater_base::{CoreId, Offset};
 
-use super::{COPIES, DIRECTORY, LedgerError, PartitionMarks, path_of};
+use super::{COPIES, DIRECTORY, FILE_BLOCKS_MIN, LedgerError, PartitionMarks, path_of};
 use crate::marks::{BlockHeader, Mark, PartitionKey, SNAPSHOT_ENDS, decode_block};
 use crate::superblock::Runs;
 
@@ -107,10 +107,12 @@ impl LedgerImage {
         for (key, marks) in partitions {
             let known = self.partitions.entry(key).or_default();
             let log_start = known.log_start.max(marks.log_start);
+            let unvouched_below = known.unvouched_below.max(marks.unvouched_below);
             if marks.persisted_end >= known.persisted_end {
                 *known = marks;
             }
             known.log_start = log_start;
+            known.unvouched_below = unvouched_below;
         }
     }
 
@@ -157,10 +159,10 @@ impl LedgerImage {
         self.newest_run
     }
 
-    /// Whether the last process stopped cleanly, by the superblock.
+    /// Whether the last process that served stopped cleanly, by the superblock.
     #[must_use]
     pub fn stopped_cleanly(&self) -> bool {
-        self.runs.stopped_cleanly
+        self.runs.served > 0 && self.runs.stopped_cleanly
     }
 
     /// The run whose checkpoint is believed.
@@ -259,7 +261,8 @@ impl Generation {
         // Blocks that are neither blank nor readable, and in how many copies.
         let mut damaged: BTreeMap<u32, usize> = BTreeMap::new();
         let mut anything = false;
-        for copy in 0..COPIES {
+        let mut sizes_bytes = [0u64; COPIES];
+        for (copy, size_bytes) in sizes_bytes.iter_mut().enumerate() {
             let path = path_of(core, copy, half);
             let mut bytes = vec![0u8; 64 * BLOCK_BYTES];
             let mut offset = 0u64;
@@ -285,13 +288,21 @@ impl Generation {
                     }
                 }
                 offset += read as u64;
+                *size_bytes = offset;
                 if read < bytes.len() {
                     break;
                 }
                 bytes.fill(0);
             }
         }
-        let (generation, damaged_snapshot) = Self::newest(&blocks, &damaged);
+        let (mut generation, damaged_snapshot) = Self::newest(&blocks, &damaged);
+        // Files are made at their full size before the first block is written.
+        let is_cut = sizes_bytes
+            .iter()
+            .all(|size| *size < (FILE_BLOCKS_MIN * BLOCK_BYTES) as u64);
+        if let Some(generation) = generation.as_mut() {
+            generation.gap |= is_cut;
+        }
         Ok(Half {
             generation,
             damaged_snapshot,
@@ -351,6 +362,7 @@ impl Generation {
                 Mark::Progress { .. }
                 | Mark::Epoch { .. }
                 | Mark::LogStart { .. }
+                | Mark::Unvouched { .. }
                 | Mark::Clean { .. } => {}
             }
         }

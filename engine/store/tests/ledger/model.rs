@@ -111,6 +111,7 @@ pub fn apply(state: &mut State, mark: &Mark) {
         }
         Mark::LogStart { offset, .. } => marks.log_start = marks.log_start.max(offset),
         Mark::Clean { position, .. } => marks.clean = Some(position),
+        Mark::Unvouched { upto, .. } => marks.unvouched_below = marks.unvouched_below.max(upto),
         Mark::Dropped { .. } => unreachable!("handled above"),
     }
 }
