@@ -19,14 +19,13 @@ use std::time::Duration;
 
 use highwater_base::disk::{BootDisk, DiskError};
 use highwater_base::{ClusterId, CoreId, DiskId, NodeId, Offset};
-use highwater_reactor::{
-    Deal, DirectIo, DiskProbe, Idle, Listener, OsBootDisk, ReactorConfig, WriteCache,
-};
+use highwater_reactor::{Deal, DirectIo, DiskProbe, Idle, Listener, OsBootDisk, ReactorConfig};
 use highwater_store::{
     Barrier, LedgerImage, LogId, MarksLedger, PartitionKey, PartitionSpec, Store, StoreConfig,
     Superblock, SuperblockError,
 };
 
+use crate::barrier;
 use crate::config::{Advertise, IdlePolicy, NodeConfig};
 use crate::metadata::controller::ControllerConfig;
 use crate::metadata::record::{MetadataRecord, decode_batch};
@@ -45,36 +44,6 @@ pub struct BootError(pub String);
 
 fn say(error: impl std::fmt::Display) -> BootError {
     BootError(error.to_string())
-}
-
-/// Filesystems on which a direct write into written blocks changes no metadata: the bytes go where
-/// the old ones were.
-const OVERWRITES_IN_PLACE: [&str; 4] = ["ext2", "ext3", "ext4", "xfs"];
-
-/// Which barrier makes a write survive power loss on this device.
-///
-/// A flush of the device, or none, is enough only where a completed write is on the device and
-/// nowhere else. A buffered write is still in the page cache, and a filesystem that copies on write
-/// has put it into blocks that its metadata does not name yet: there each write is its own barrier.
-#[must_use]
-pub fn barrier_for(probe: &DiskProbe) -> Barrier {
-    if !probe.direct_io || !overwrites_in_place(probe) {
-        return Barrier::PerWrite;
-    }
-    match probe.write_cache {
-        WriteCache::WriteThrough => Barrier::WriteThrough,
-        WriteCache::WriteBack | WriteCache::Unknown if probe.fua => Barrier::PerWrite,
-        WriteCache::WriteBack | WriteCache::Unknown => Barrier::DeviceFlush,
-    }
-}
-
-/// Whether a direct write goes where the old bytes were.
-#[must_use]
-pub fn overwrites_in_place(probe: &DiskProbe) -> bool {
-    // Where the mount table is misread, the device still tells: those filesystems have a real one,
-    // never one of the kernel's anonymous numbers, whose major is 0.
-    let has_device = !probe.device.starts_with("0:");
-    has_device && OVERWRITES_IN_PLACE.contains(&probe.filesystem.as_str())
 }
 
 /// Opens the superblock, or formats an empty directory.
@@ -279,8 +248,8 @@ impl ShardFactory {
             clean,
             run,
             superblock: Mutex::new(superblock),
-            barrier: barrier_for(probe),
-            direct_io: probe.direct_io,
+            barrier: barrier::choose(probe).barrier,
+            direct_io: probe.buffered.is_none(),
             handoff: MetadataHandoff::default(),
             recovered: AtomicUsize::new(0),
         })
@@ -608,12 +577,11 @@ pub fn reactor_config(
             IdlePolicy::Sleep => Idle::Sleep,
         },
         data_dir: config.data_dir.clone(),
-        direct_io: if probe.direct_io {
-            DirectIo::Direct
-        } else {
-            DirectIo::Buffered
+        direct_io: match probe.buffered {
+            None => DirectIo::Direct,
+            Some(_) => DirectIo::Buffered,
         },
-        read_ahead_bytes: probe.read_ahead_bytes,
+        read_ahead_bytes: probe.device.read_ahead_bytes,
         frame_bytes_max: config.frame_bytes_max,
         send_bytes_max: config.send_queue_bytes_max,
         connections_max: config.connections_max,

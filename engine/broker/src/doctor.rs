@@ -7,7 +7,7 @@ use clap::Args;
 use highwater_reactor::{DescriptorBudget, DiskProbe};
 use serde::Serialize;
 
-use crate::boot;
+use crate::barrier;
 use crate::config::NodeConfig;
 use crate::memory_budget::MemoryBudget;
 
@@ -97,15 +97,14 @@ fn check_io_uring() -> Check {
     }
 }
 
-const COPIES_ON_WRITE: [&str; 3] = ["btrfs", "zfs", "bcachefs"];
 const KEPT_IN_MEMORY: [&str; 2] = ["tmpfs", "ramfs"];
+const SLOWER: &str = "every write is its own barrier there, slower with many partitions but as safe; \
+                      use ext4, or XFS made with -m reflink=0";
 
-/// Whether many writes can share one barrier.
+/// Whether files are written directly and in place, so that many writes can share one barrier.
 fn check_filesystem(probe: &DiskProbe) -> Check {
-    let is_one_of = |names: &[&str]| names.contains(&probe.filesystem.as_str());
-    let found = format!("{} on {}", probe.filesystem, probe.device);
-    let slower = "every write is its own barrier there, slower but as safe; use ext4 or XFS";
-    if is_one_of(&KEPT_IN_MEMORY) {
+    let found = format!("{} on {}", probe.filesystem, probe.device.name);
+    if KEPT_IN_MEMORY.contains(&probe.filesystem.as_str()) {
         let found = format!("{found}: kept in memory");
         return advice(
             "filesystem",
@@ -113,19 +112,47 @@ fn check_filesystem(probe: &DiskProbe) -> Check {
             "nothing survives power loss there; use ext4 or XFS",
         );
     }
-    if is_one_of(&COPIES_ON_WRITE) {
-        return advice("filesystem", format!("{found}: copies on write"), slower);
+    if let Some(buffered) = &probe.buffered {
+        let directory = buffered.directory.display();
+        let found = format!("{found}: no direct I/O in {directory}: {}", buffered.why);
+        return advice("filesystem", found, SLOWER);
     }
-    if !probe.direct_io {
-        return advice("filesystem", format!("{found}: refuses O_DIRECT"), slower);
+    match &probe.moves {
+        None => ok("filesystem", format!("{found}: direct writes in place")),
+        Some(why) => advice("filesystem", format!("{found}: {why}"), SLOWER),
     }
-    match boot::overwrites_in_place(probe) {
-        true => ok("filesystem", format!("{found}: direct writes in place")),
-        false => advice(
-            "filesystem",
-            format!("{found}: not known to write in place"),
-            slower,
+}
+
+/// Whether a flush of a file is one of the device.
+fn check_flushes(probe: &DiskProbe) -> Check {
+    match &probe.never_flushed {
+        None => ok("flushes", "the filesystem flushes the device"),
+        Some(why) => problem(
+            "flushes",
+            why.clone(),
+            "do as said; `serve` refuses the directory unless allow_no_barrier is set",
         ),
+    }
+}
+
+fn check_barrier(probe: &DiskProbe) -> Check {
+    let choice = barrier::choose(probe);
+    let found = format!(
+        "{:?}, {}: {}",
+        choice.barrier,
+        barrier::describe(choice.barrier),
+        choice.because
+    );
+    match choice.barrier {
+        highwater_store::Barrier::DeviceFlush => advice(
+            "durability barrier",
+            found,
+            "each acknowledgement costs a device cache flush; a drive with power-loss protection \
+             is several times faster",
+        ),
+        highwater_store::Barrier::PerWrite | highwater_store::Barrier::WriteThrough => {
+            ok("durability barrier", found)
+        }
     }
 }
 
@@ -147,22 +174,12 @@ fn check_disk(data_dir: &Path) -> Vec<Check> {
             )];
         }
     };
-    let mut checks = vec![check_filesystem(&probe)];
-    let barrier = boot::barrier_for(&probe);
-    let found = format!(
-        "write cache {:?}, fua {}: {barrier:?}",
-        probe.write_cache, probe.fua
-    );
-    checks.push(match barrier {
-        highwater_store::Barrier::DeviceFlush => advice(
-            "durability barrier",
-            found,
-            "each acknowledgement costs a device cache flush; a drive with power-loss protection \
-             is several times faster",
-        ),
-        _ => ok("durability barrier", found),
-    });
-    if probe.rotational {
+    let mut checks = vec![
+        check_filesystem(&probe),
+        check_flushes(&probe),
+        check_barrier(&probe),
+    ];
+    if probe.device.rotational {
         checks.push(advice("disk kind", "rotating", "use a solid-state drive"));
     }
     checks
@@ -331,19 +348,9 @@ pub fn run(args: &DoctorArgs) -> ExitCode {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use highwater_reactor::{Finding, WriteCache};
 
-    fn probe(filesystem: &str, direct_io: bool) -> DiskProbe {
-        DiskProbe {
-            direct_io,
-            device: "nvme0n1".to_string(),
-            write_cache: highwater_reactor::WriteCache::WriteBack,
-            fua: true,
-            filesystem: filesystem.to_string(),
-            rotational: false,
-            read_ahead_bytes: 128 << 10,
-        }
-    }
+    use super::*;
 
     #[test]
     fn a_budget_that_leaves_no_page_cache_is_told() {
@@ -355,26 +362,51 @@ mod tests {
 
     #[test]
     fn a_filesystem_that_makes_each_write_its_own_barrier_is_told() {
-        for (filesystem, direct_io, reason) in [
-            ("btrfs", true, "copies on write"),
-            ("zfs", false, "copies on write"),
-            ("ext4", false, "refuses O_DIRECT"),
-            ("overlay", true, "not known"),
+        let good = barrier::tests::probe(WriteCache::WriteBack, Some(false));
+        assert_eq!(check_filesystem(&good).verdict, Verdict::Ok);
+        assert_eq!(check_flushes(&good).verdict, Verdict::Ok);
+        let moves = DiskProbe {
+            moves: Some("btrfs copies on write".to_string()),
+            ..good.clone()
+        };
+        let buffered = DiskProbe {
+            buffered: Some(Finding {
+                directory: PathBuf::from("/data/topics"),
+                why: "it is encrypted".to_string(),
+            }),
+            ..good.clone()
+        };
+        for (probe, reason) in [
+            (&moves, "copies on write"),
+            (&buffered, "/data/topics: it is encrypted"),
         ] {
-            let check = check_filesystem(&probe(filesystem, direct_io));
+            let check = check_filesystem(probe);
             assert_eq!(check.verdict, Verdict::Advice, "{check:?}");
             assert!(check.found.contains(reason), "{check:?}");
             assert!(
                 check.remedy.contains("its own barrier") && check.remedy.contains("as safe"),
                 "{check:?}"
             );
+            let barrier = check_barrier(probe);
+            assert!(barrier.found.contains(reason), "{barrier:?}");
         }
-        for filesystem in ["ext4", "xfs"] {
-            let check = check_filesystem(&probe(filesystem, true));
-            assert_eq!(check.verdict, Verdict::Ok, "{check:?}");
-        }
-        let check = check_filesystem(&probe("tmpfs", true));
+        let memory = DiskProbe {
+            filesystem: "tmpfs".to_string(),
+            ..good
+        };
+        let check = check_filesystem(&memory);
         assert!(check.remedy.contains("nothing survives"), "{check:?}");
+    }
+
+    #[test]
+    fn a_directory_that_is_never_flushed_is_a_problem() {
+        let probe = DiskProbe {
+            never_flushed: Some("/data is mounted with nobarrier".to_string()),
+            ..barrier::tests::probe(WriteCache::WriteBack, Some(true))
+        };
+        let check = check_flushes(&probe);
+        assert_eq!(check.verdict, Verdict::Problem, "{check:?}");
+        assert!(check.found.contains("nobarrier"), "{check:?}");
     }
 
     #[test]

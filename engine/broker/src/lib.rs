@@ -8,6 +8,7 @@
 
 pub mod admission;
 pub mod answer_text;
+pub mod barrier;
 pub mod boot;
 pub mod config;
 pub mod connection;

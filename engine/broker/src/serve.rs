@@ -9,6 +9,7 @@ use highwater_ops::{Endpoint, MemoryPool, NodeFacts};
 use highwater_reactor::{DiskProbe, OsBootDisk};
 use highwater_store::Superblock;
 
+use crate::barrier;
 use crate::boot::{self, BootError, ShardFactory};
 use crate::config::{Advertise, NodeConfig};
 use crate::memory_budget::MemoryBudget;
@@ -32,8 +33,9 @@ pub fn serve(
     let _lock = highwater_reactor::lock_data_dir(&config.data_dir).map_err(|error| say(&error))?;
     let probe = highwater_reactor::probe_disk(&config.data_dir).map_err(|error| say(&error))?;
     describe_disk(&probe);
+    require_flushes(&probe, config.allow_no_barrier)?;
 
-    let mut disk = OsBootDisk::new(&config.data_dir, probe.direct_io);
+    let mut disk = OsBootDisk::new(&config.data_dir, probe.buffered.is_none());
     let superblock = boot::open_superblock(&mut disk, &config.data_dir, config.node_id)?;
     let cores = core_count(&config)?;
     let listen = boot::choose_port(config.listen_address().map_err(|error| say(&error))?)?;
@@ -136,21 +138,45 @@ fn describe_memory(config: &NodeConfig, cores: usize) {
 }
 
 fn describe_disk(probe: &DiskProbe) {
-    if !probe.direct_io {
+    if let Some(found) = &probe.buffered {
         tracing::warn!(
+            directory = %found.directory.display(),
             filesystem = %probe.filesystem,
-            "this filesystem refuses O_DIRECT: every write is buffered and flushed by itself, slower \
-             but as safe; use ext4 or XFS on a local disk for full speed"
+            why = %found.why,
+            "no direct I/O: every write is buffered and flushed by itself, slower but as safe; use \
+             a plain directory of ext4 or XFS on a local disk for full speed"
         );
     }
+    let choice = barrier::choose(probe);
     tracing::info!(
-        device = %probe.device,
+        device = %probe.device.name,
         filesystem = %probe.filesystem,
-        write_cache = ?probe.write_cache,
-        fua = probe.fua,
-        barrier = ?boot::barrier_for(probe),
-        "durability barrier chosen"
+        write_cache = ?probe.device.write_cache,
+        fua = ?probe.device.fua,
+        barrier = ?choice.barrier,
+        because = %choice.because,
+        "durability barrier chosen: {}",
+        barrier::describe(choice.barrier)
     );
+}
+
+/// Refuses a directory whose flushes do not reach the device, unless that is wanted.
+fn require_flushes(probe: &DiskProbe, allowed: bool) -> Result<(), BootError> {
+    match &probe.never_flushed {
+        None => Ok(()),
+        Some(why) if allowed => {
+            tracing::warn!(
+                %why,
+                "allow_no_barrier is set: what is acknowledged is lost when the power fails, unless \
+                 a battery keeps the device's cache"
+            );
+            Ok(())
+        }
+        Some(why) => Err(BootError(format!(
+            "{why}. What is acknowledged there is lost when the power fails; if a battery keeps the \
+             device's cache alive, set allow_no_barrier = true"
+        ))),
+    }
 }
 
 /// The line scripts wait for: it contains `ready`.
@@ -169,4 +195,22 @@ fn announce(config: &NodeConfig, cores: usize, address: SocketAddr, ops: Option<
     );
     // A closed stdout is no reason to stop serving.
     let _ = out.write_all(line.as_bytes()).and_then(|()| out.flush());
+}
+
+#[cfg(test)]
+mod tests {
+    use highwater_reactor::WriteCache;
+
+    use super::*;
+
+    #[test]
+    fn a_directory_that_is_never_flushed_is_refused_with_the_way_out() {
+        let mut probe = barrier::tests::probe(WriteCache::WriteBack, Some(false));
+        require_flushes(&probe, false).expect("flushes arrive");
+        probe.never_flushed = Some("/data is mounted with nobarrier".to_string());
+        let error = require_flushes(&probe, false).expect_err("refused").0;
+        assert!(error.contains("/data is mounted with nobarrier"), "{error}");
+        assert!(error.contains("set allow_no_barrier = true"), "{error}");
+        require_flushes(&probe, true).expect("it is wanted");
+    }
 }

@@ -10,13 +10,14 @@ use std::fs::OpenOptions;
 use std::io;
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::OpenOptionsExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
 use highwater_base::disk::FileId;
 use monoio::fs::File;
 
 use crate::config::DirectIo;
+use crate::probe;
 
 #[derive(Debug)]
 struct Entry {
@@ -215,6 +216,9 @@ impl FileTable {
             return Ok(Rc::clone(open));
         }
         let opened = entry.open_by_name(write, flags)?;
+        if flags & libc::O_DIRECT != 0 {
+            require_direct(&opened, &entry.path)?;
+        }
         if !write {
             // Read-ahead is asked for explicitly, never beyond what may be read.
             // SAFETY: no memory is involved.
@@ -249,5 +253,24 @@ impl FileTable {
             }
         }
         self.open -= closed;
+    }
+}
+
+/// A file that went buffered behind our back (a flag set on it, a mount remounted) would keep in
+/// memory what is taken to be on the device: better no write at all.
+fn require_direct(opened: &std::fs::File, path: &Path) -> io::Result<()> {
+    let facts = probe::of_file(opened)?;
+    match probe::why_buffered(&facts) {
+        None => Ok(()),
+        Some(why) => {
+            tracing::error!(
+                file = %path.display(),
+                %why,
+                "the file is opened for direct I/O, which its directory had when the node started; \
+                 a start of the node looks at the directories again, and a copy of the file takes \
+                 its place without such a flag"
+            );
+            Err(io::ErrorKind::Unsupported.into())
+        }
     }
 }

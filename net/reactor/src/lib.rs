@@ -58,8 +58,8 @@ pub use lock::{DirLock, LockError, lock_data_dir, lock_for_inspection};
 pub use outbox::{Outbox, SendPiece};
 pub use outside::{OUTSIDE_MESSAGES_MAX, OutsideFull, OutsidePost};
 pub use probe::{
-    DIRECT_IO_PROBE_PREFIX, DiskProbe, IoUringUnavailable, ProbeError, WriteCache, check_io_uring,
-    probe_disk,
+    DIRECT_IO_PROBE_PREFIX, Device, DiskProbe, Finding, IoUringUnavailable, ProbeError, WriteCache,
+    check_io_uring, probe_disk,
 };
 pub use process::{ProcessUse, process_use};
 pub use runtime::{ReactorError, hold_signals, run};

@@ -1,41 +1,34 @@
-//! What the machine offers: io_uring, direct I/O, how the device keeps what it was given.
+//! What the machine offers: io_uring, and what the filesystem and the device below a data directory
+//! do with what they are given. Everything is told as it was found, with the reason in words; what
+//! follows from it is decided elsewhere. What cannot be found out counts as the worst.
 
-use std::fs::{self, OpenOptions};
+mod device;
+mod directories;
+mod filesystem;
+mod mount;
+mod statx;
+
+use std::fs;
 use std::io;
-use std::os::fd::AsRawFd;
-use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-use highwater_base::AlignedBuffer;
-use highwater_base::limits::BLOCK_BYTES;
-
-/// How the file is named, before the process id, that shows whether direct I/O works. A process
-/// killed at that moment leaves it behind.
-pub const DIRECT_IO_PROBE_PREFIX: &str = ".direct-io-probe-";
-
-/// How a device treats completed writes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum WriteCache {
-    /// They may be in a volatile cache until it is flushed.
-    WriteBack,
-    /// They are on stable storage.
-    WriteThrough,
-    /// Not known: treated as volatile.
-    Unknown,
-}
+pub use device::{Device, WriteCache};
+pub use directories::{DIRECT_IO_PROBE_PREFIX, Finding};
+pub(crate) use statx::{of_file, why_buffered};
 
 /// A data directory's filesystem and device.
 #[derive(Clone, Debug)]
 pub struct DiskProbe {
-    pub direct_io: bool,
-    pub device: String,
-    pub write_cache: WriteCache,
-    /// The device takes writes that bypass its cache.
-    pub fua: bool,
+    /// The filesystem's type, `unknown` where that cannot be told.
     pub filesystem: String,
-    pub rotational: bool,
-    /// The most the kernel reads ahead at once, in bytes.
-    pub read_ahead_bytes: usize,
+    pub device: Device,
+    /// A directory where a write with O_DIRECT is refused or goes through the page cache.
+    pub buffered: Option<Finding>,
+    /// Why a direct write into written blocks is not known to go where the old bytes were, on the
+    /// device that a flush of any file here flushes.
+    pub moves: Option<String>,
+    /// Why an fsync does not reach the device, and what to do about it.
+    pub never_flushed: Option<String>,
 }
 
 /// A directory that could not be looked at.
@@ -91,97 +84,27 @@ pub fn probe_disk(path: &Path) -> Result<DiskProbe, ProbeError> {
         path: path.to_path_buf(),
         error,
     };
-    let metadata = fs::metadata(path).map_err(failed)?;
-    let (major, minor) = (libc::major(metadata.dev()), libc::minor(metadata.dev()));
-    let queue = queue_directory(major, minor);
-    let read = |name: &str| -> Option<String> {
-        let text = fs::read_to_string(queue.as_ref()?.join(name)).ok()?;
-        Some(text.trim().to_string())
+    let path = fs::canonicalize(path).map_err(failed)?;
+    let top = statx::of_path(&path).map_err(failed)?;
+    let kernel = filesystem::Kernel {
+        proc: Path::new("/proc"),
+        sys: Path::new("/sys"),
     };
-    let write_cache = match read("write_cache").as_deref() {
-        Some("write through") => WriteCache::WriteThrough,
-        Some("write back") => WriteCache::WriteBack,
-        _ => WriteCache::Unknown,
-    };
-    // A device made of others (dm, md) answers for itself only; its parts may cache.
-    let stacked = queue
-        .as_ref()
-        .and_then(|queue| fs::read_dir(queue.parent()?.join("slaves")).ok())
-        .is_some_and(|mut slaves| slaves.next().is_some());
+    let mounts = fs::read(kernel.proc.join("self/mountinfo")).unwrap_or_default();
+    let mounts = mount::parse(&mounts);
+    let mount = mount::find(&mounts, top.mount_id, top.device, &path);
+    let device = device::examine(kernel.sys, top.device);
+    let findings = directories::examine(&path, &top);
+    let elsewhere = |found: Finding| format!("{}: {}", found.directory.display(), found.why);
     Ok(DiskProbe {
-        direct_io: takes_direct_io(path),
-        device: device_name(queue.as_deref(), major, minor),
-        write_cache: if stacked {
-            WriteCache::Unknown
-        } else {
-            write_cache
-        },
-        fua: !stacked && read("fua").as_deref() == Some("1"),
-        filesystem: filesystem_name(path),
-        rotational: read("rotational").as_deref() == Some("1"),
-        read_ahead_bytes: read("read_ahead_kb")
-            .and_then(|kibibytes| kibibytes.parse::<usize>().ok())
-            .map_or(0, |kibibytes| kibibytes << 10),
+        filesystem: mount
+            .map_or("unknown", |mount| &mount.filesystem)
+            .to_string(),
+        buffered: findings.buffered,
+        moves: filesystem::why_moves(&kernel, mount, &device, &path)
+            .or(findings.elsewhere.map(elsewhere)),
+        never_flushed: filesystem::why_never_flushed(&kernel, mount, &device)
+            .or_else(|| device.why_flushes_are_dropped()),
+        device,
     })
-}
-
-/// The queue directory of a device; of the whole disk for a partition.
-fn queue_directory(major: u32, minor: u32) -> Option<PathBuf> {
-    let device = fs::canonicalize(format!("/sys/dev/block/{major}:{minor}")).ok()?;
-    let own = device.join("queue");
-    if own.is_dir() {
-        return Some(own);
-    }
-    let disk = device.parent()?.join("queue");
-    disk.is_dir().then_some(disk)
-}
-
-fn device_name(queue: Option<&Path>, major: u32, minor: u32) -> String {
-    queue
-        .and_then(Path::parent)
-        .and_then(Path::file_name)
-        .map_or_else(
-            || format!("{major}:{minor}"),
-            |name| name.to_string_lossy().into_owned(),
-        )
-}
-
-fn filesystem_name(path: &Path) -> String {
-    let mounts = fs::read_to_string("/proc/self/mounts").unwrap_or_default();
-    let path = fs::canonicalize(path).unwrap_or_else(|_| path.to_path_buf());
-    mounts
-        .lines()
-        .filter_map(|line| {
-            let mut words = line.split_whitespace();
-            let (point, kind) = (words.nth(1)?, words.next()?);
-            path.starts_with(point).then_some((point.len(), kind))
-        })
-        .max_by_key(|(length, _)| *length)
-        .map_or_else(|| "unknown".to_string(), |(_, kind)| kind.to_string())
-}
-
-/// Whether a block written with O_DIRECT arrives.
-fn takes_direct_io(directory: &Path) -> bool {
-    let path = directory.join(format!("{DIRECT_IO_PROBE_PREFIX}{}", std::process::id()));
-    let attempt = || -> io::Result<()> {
-        let file = OpenOptions::new()
-            .write(true)
-            .create(true)
-            .truncate(true)
-            .custom_flags(libc::O_DIRECT)
-            .open(&path)?;
-        let block = AlignedBuffer::with_capacity(BLOCK_BYTES);
-        block.append_with(BLOCK_BYTES, |bytes| bytes.fill(0x5a));
-        file.write_all_at(block.slice(0, BLOCK_BYTES), 0)?;
-        // SAFETY: no memory is involved.
-        let flags = unsafe { libc::fcntl(file.as_raw_fd(), libc::F_GETFL) };
-        if flags & libc::O_DIRECT == 0 {
-            Err(io::ErrorKind::Unsupported.into())
-        } else {
-            Ok(())
-        }
-    };
-    let works = attempt().is_ok();
-    let _ = fs::remove_file(&path);
-    works
 }

@@ -6,62 +6,12 @@ use std::sync::atomic::AtomicU32;
 
 use highwater_base::disk::{DiskCompletion, DiskOperation, FileId};
 use highwater_base::{BatchHeader, Now, TopicId};
+use highwater_reactor::{Finding, WriteCache};
 
 use super::*;
 use crate::config::TopicConfig;
 use crate::metadata::record::encode_batch;
 use crate::quarantine::Note;
-
-fn probe(filesystem: &str, device: &str, direct_io: bool, cache: WriteCache) -> DiskProbe {
-    DiskProbe {
-        direct_io,
-        device: device.to_string(),
-        write_cache: cache,
-        fua: false,
-        filesystem: filesystem.to_string(),
-        rotational: false,
-        read_ahead_bytes: 128 << 10,
-    }
-}
-
-#[test]
-fn a_shared_barrier_needs_direct_writes_into_blocks_that_stay_where_they_are() {
-    use WriteCache::{Unknown, WriteBack, WriteThrough};
-    let (flush, each, none) = (
-        Barrier::DeviceFlush,
-        Barrier::PerWrite,
-        Barrier::WriteThrough,
-    );
-    let table = [
-        ("ext4", "sda", true, WriteBack, flush),
-        ("ext3", "sda", true, Unknown, flush),
-        ("ext2", "259:2", true, Unknown, flush),
-        ("xfs", "nvme0n1", true, WriteThrough, none),
-        // Buffered: a plain write is in memory, whatever the device does.
-        ("ext4", "sda", false, WriteBack, each),
-        ("xfs", "nvme0n1", false, WriteThrough, each),
-        // Copy on write, layers, memory, and what nobody has examined.
-        ("btrfs", "0:41", true, Unknown, each),
-        ("zfs", "0:52", true, Unknown, each),
-        ("bcachefs", "sda", true, WriteThrough, each),
-        ("f2fs", "sda", true, WriteBack, each),
-        ("overlay", "0:60", true, Unknown, each),
-        ("tmpfs", "0:33", false, Unknown, each),
-        ("unknown", "sda", true, WriteThrough, each),
-        // The mount table names another filesystem than the one the files are on.
-        ("ext4", "0:41", true, Unknown, each),
-    ];
-    for (filesystem, device, direct_io, cache, expected) in table {
-        let probe = probe(filesystem, device, direct_io, cache);
-        assert_eq!(barrier_for(&probe), expected, "{probe:?}");
-        let with_fua = DiskProbe { fua: true, ..probe };
-        let expected = match expected {
-            Barrier::DeviceFlush => Barrier::PerWrite,
-            other => other,
-        };
-        assert_eq!(barrier_for(&with_fua), expected, "{with_fua:?}");
-    }
-}
 
 /// A directory that goes with the test.
 struct TestDirectory(PathBuf);
@@ -91,7 +41,14 @@ impl TestDirectory {
             cores,
             volume: highwater_reactor::VolumeGauge::default(),
         };
-        let probe = probe("ext4", "sda", false, WriteCache::Unknown);
+        // Any temporary directory will do.
+        let probe = DiskProbe {
+            buffered: Some(Finding {
+                directory: self.0.clone(),
+                why: "of a test".to_string(),
+            }),
+            ..barrier::tests::probe(WriteCache::Unknown, None)
+        };
         let mut disk = self.disk();
         let superblock = open_superblock(&mut disk, &self.0, 1).expect("formatted");
         ShardFactory::new(identity, &mut disk, &probe, superblock).expect("readable")

@@ -94,6 +94,7 @@ pub struct NodeConfig {
     pub topics_max: usize,
     pub partitions_max: usize,
     pub delete_retention_hours: u64,
+    pub allow_no_barrier: bool,
     pub ledger_lag_ms: u64,
     pub ledger_lag_bytes: u64,
     pub barriers_in_flight_max: usize,

@@ -217,9 +217,9 @@ impl Node {
                 })
                 .collect(),
             data_dir: directory.clone(),
-            direct_io: match probe.direct_io {
-                true => DirectIo::Direct,
-                false => DirectIo::Buffered,
+            direct_io: match probe.buffered {
+                None => DirectIo::Direct,
+                Some(_) => DirectIo::Buffered,
             },
             ..ReactorConfig::default()
         };
