@@ -148,7 +148,8 @@ impl Node {
             index: 0,
             flags: SNAPSHOT_ENDS,
         };
-        let mut bytes = vec![0; 2 * BLOCK_BYTES];
+        // As large as a ledger makes its files at least.
+        let mut bytes = vec![0; 256 * BLOCK_BYTES];
         for file in ["0a", "0b", "1a", "1b"] {
             bytes.fill(0);
             if file.ends_with('a') {
