@@ -194,7 +194,7 @@ impl Life {
         self.recover(&image).expect("recovers")
     }
 
-    fn recover(&mut self, image: &LedgerImage) -> Result<Vec<RecoveryReport>, String> {
+    pub fn recover(&mut self, image: &LedgerImage) -> Result<Vec<RecoveryReport>, String> {
         let mut reports = Vec::new();
         for partition in &mut self.partitions {
             let spec = spec(partition.number, 0, self.log_config.clone());

@@ -5,6 +5,7 @@
 
 mod life;
 mod partition;
+mod rot;
 #[path = "../support/mod.rs"]
 mod support;
 
@@ -14,6 +15,32 @@ use life::Life;
 const POWER_LOSSES: &str = "TEST_POWER_LOSSES";
 /// Crashes that each seed goes through.
 const LIVES: u64 = 6;
+
+/// Lives that end on a disk that does not keep its promise.
+const SEEDS_DAMAGED: u64 = 150;
+
+#[test]
+fn rot_below_the_marks_is_a_hole_and_all_else_is_served() {
+    let mut rotten = 0;
+    for seed in 0..SEEDS_DAMAGED {
+        let mut life = Life::new(seed);
+        life.plant_no_batches();
+        life.live();
+        life.crash_and_recover();
+        life.live();
+        rotten += u64::from(life.crash_with_rot());
+    }
+    assert!(rotten > SEEDS_DAMAGED / 3, "only {rotten} logs rotted");
+}
+
+#[test]
+fn a_shredded_sector_costs_the_block_that_was_written_again_and_no_more() {
+    for seed in 0..SEEDS_DAMAGED {
+        let mut life = Life::new(seed);
+        life.live();
+        life.crash_with_shredded_sectors();
+    }
+}
 
 #[test]
 fn crash_after_crash_loses_nothing_acknowledged() {

@@ -26,6 +26,10 @@ impl TestDisk {
         self.protected.push(Protected { inode, from, to });
     }
 
+    pub fn protect_inode(&mut self, inode: InodeId, from: usize, to: usize) {
+        self.protected.push(Protected { inode, from, to });
+    }
+
     pub fn unprotect(&mut self) {
         self.protected.clear();
     }

@@ -190,6 +190,16 @@ impl TestDisk {
         self.media.damage_block(inode, block as usize, change);
     }
 
+    /// What a file of the store is on this disk, whatever its name becomes.
+    pub fn inode_of(&mut self, file: FileId) -> Option<InodeId> {
+        self.inode(file).ok()
+    }
+
+    /// Changes a block behind everyone's back.
+    pub fn damage_inode(&mut self, inode: InodeId, block: usize, change: impl FnOnce(&mut [u8])) {
+        self.media.damage_block(inode, block, change);
+    }
+
     /// Flips one bit of a block.
     pub fn flip(&mut self, path: &str, block: u64, bit: usize) {
         self.damage_block(path, block, |bytes| bytes[bit / 8] ^= 1 << (bit % 8));
