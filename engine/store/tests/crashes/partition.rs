@@ -28,8 +28,6 @@ pub struct Partition {
     /// The log start that was confirmed, and the one that was asked for.
     pub log_start: Offset,
     pub log_start_asked: Offset,
-    /// Whether values hold whole batches.
-    pub plants: bool,
 }
 
 fn of_producer(id: i64) -> impl Fn(&&Sent) -> bool {
@@ -44,7 +42,6 @@ impl Partition {
             sent: Vec::new(),
             log_start: Offset::ZERO,
             log_start_asked: Offset::ZERO,
-            plants: true,
         }
     }
 
@@ -57,7 +54,7 @@ impl Partition {
             .sent
             .last()
             .map_or(0, |last| last.header.next_offset().0);
-        for _ in 0..prng.below(4) * u64::from(self.plants) {
+        for _ in 0..prng.below(4) {
             let bases = [end + 1, end - 1, end + 2, 1_000_000_000_000, 0];
             batch.planted.push(bases[prng.below(5) as usize].max(0));
         }

@@ -30,11 +30,6 @@ struct Place {
 }
 
 impl Life {
-    /// Damage in front of values that hold batches is `behind_damage`'s.
-    pub fn plant_no_batches(&mut self) {
-        self.partitions.iter_mut().for_each(|it| it.plants = false);
-    }
-
     /// Where the batches of a partition lie that its segments still hold.
     fn places(&mut self, at: usize) -> Vec<Place> {
         let partition = &self.partitions[at];
