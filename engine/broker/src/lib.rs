@@ -14,6 +14,8 @@ pub mod config;
 pub mod connection;
 pub mod dev;
 pub mod doctor;
+#[cfg(test)]
+mod durability_tests;
 pub mod fetch;
 pub mod groups;
 pub mod handlers;

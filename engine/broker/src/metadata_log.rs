@@ -140,7 +140,12 @@ impl Shard {
         let batch = record::encode_batch(&records, now.wall_ms);
         let header = BatchHeader::parse(&batch).expect("a batch just built is valid");
         match self.store.append(leader.log, now, &header, &batch, None) {
-            Ok(appended) => leader.commit = Some((appended.next_offset, Arc::new(records))),
+            Ok(appended) => {
+                leader.commit = Some((appended.next_offset, Arc::new(records)));
+                if cfg!(mutant = "B08") {
+                    self.metadata_durable(now, appended.next_offset, out);
+                }
+            }
             Err(error) => {
                 let message = format!("the metadata log refuses the change: {error}");
                 let failed = leader

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use highwater_base::crc::crc32c;
-use highwater_base::disk::{BootDisk, DiskOperation, DiskRequest};
+use highwater_base::disk::{BootDisk, DiskCompletion, DiskError, DiskOperation, DiskRequest};
 use highwater_base::{BatchHeader, ClusterId, CoreId, Now};
 use highwater_reactor::testing::{self, Command};
 use highwater_reactor::{CloseReason, ConnectionId, FrameVerdict, Outbox, SendPiece, Service};
@@ -175,6 +175,32 @@ impl TestNode {
         let at = &mut self.cores[core];
         for request in at.held.take().unwrap_or_default() {
             at.execute(self.now, request);
+        }
+        self.settle();
+    }
+
+    /// The oldest of the requests that are held ends, and what follows from it is held in turn.
+    /// False when there is none.
+    pub fn release_one(&mut self, core: usize) -> bool {
+        let at = &mut self.cores[core];
+        let Some(held) = at.held.as_mut().filter(|held| !held.is_empty()) else {
+            return false;
+        };
+        let request = held.remove(0);
+        at.execute(self.now, request);
+        self.settle();
+        true
+    }
+
+    /// All requests of a core that are held fail.
+    pub fn fail_held(&mut self, core: usize, error: DiskError) {
+        let at = &mut self.cores[core];
+        for request in at.held.take().unwrap_or_default() {
+            let completion = DiskCompletion {
+                token: request.token,
+                result: Err(error),
+            };
+            at.shard.on_disk(self.now, completion, &mut at.out);
         }
         self.settle();
     }

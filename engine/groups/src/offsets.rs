@@ -12,6 +12,7 @@ use crate::group::{Group, GroupState, Offsets};
 use crate::log_records::StoredOffset;
 use crate::partition::{Partition, Records};
 use crate::request::{CommitRequest, CommittedOffset};
+use crate::slot::Slot;
 use crate::turn::Gate;
 
 /// Largest batch of the log of offsets that a commit may make.
@@ -54,6 +55,9 @@ impl Coordinator {
             let error = ErrorCode::InvalidCommitOffsetSize;
             let answer = GroupAnswer::Commit(request.results(error));
             return self.answer(ticket, answer, out);
+        }
+        if cfg!(mutant = "G01") {
+            self.answer(ticket, GroupAnswer::Commit(results.clone()), out);
         }
         if let Some(here) = self.partitions.get_mut(&index) {
             let gate = Gate::Answer(ticket, GroupAnswer::Commit(results));
@@ -320,12 +324,20 @@ fn fetched(partition: i32, stored: Option<&StoredOffset>) -> FetchedOffset {
     }
 }
 
+/// What a reader may see of a key: an offset that is not durable may be gone after a crash.
+fn visible(slot: &Slot<StoredOffset>) -> Option<&StoredOffset> {
+    match cfg!(mutant = "G02") {
+        true => slot.latest(),
+        false => slot.durable(),
+    }
+}
+
 fn fetch_some(offsets: &Offsets, topics: TopicPartitions) -> Vec<(Arc<str>, Vec<FetchedOffset>)> {
     let answers = topics.into_iter().map(|(topic, partitions)| {
         let slots = offsets.get(&topic);
         let answers = partitions.into_iter().map(|partition| {
             let slot = slots.and_then(|slots| slots.get(&partition));
-            fetched(partition, slot.and_then(|slot| slot.durable()))
+            fetched(partition, slot.and_then(|slot| visible(slot)))
         });
         let answers = answers.collect();
         (topic, answers)
@@ -335,8 +347,8 @@ fn fetch_some(offsets: &Offsets, topics: TopicPartitions) -> Vec<(Arc<str>, Vec<
 
 fn fetch_all(offsets: &Offsets) -> Vec<(Arc<str>, Vec<FetchedOffset>)> {
     let answers = offsets.iter().map(|(topic, slots)| {
-        let durable = slots.iter().filter(|(_, slot)| slot.durable().is_some());
-        let answers = durable.map(|(partition, slot)| fetched(*partition, slot.durable()));
+        let seen = slots.iter().filter(|(_, slot)| visible(slot).is_some());
+        let answers = seen.map(|(partition, slot)| fetched(*partition, visible(slot)));
         (Arc::clone(topic), answers.collect::<Vec<_>>())
     });
     answers.filter(|(_, found)| !found.is_empty()).collect()

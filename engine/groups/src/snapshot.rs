@@ -112,7 +112,7 @@ impl Partition {
         if snapshot.in_flight != write {
             return false;
         }
-        if !snapshot.is_last {
+        if !snapshot.is_last && !cfg!(mutant = "G04") {
             let (records, cursor, is_last) = self.part_after(now, snapshot.cursor.clone());
             if !records.is_empty() {
                 self.write_part(records, cursor, is_last, out);
@@ -181,7 +181,11 @@ fn add_group(records: &mut Records, cursor: &mut Cursor, group: &Group) -> bool 
             if !cursor.is_before(id, topic, *partition) {
                 continue;
             }
-            let Some(value) = slot.latest().map(StoredOffset::encode) else {
+            let latest = match cfg!(mutant = "G03") {
+                true => slot.durable(),
+                false => slot.latest(),
+            };
+            let Some(value) = latest.map(StoredOffset::encode) else {
                 continue;
             };
             let key = offset_key(id, topic, *partition);
