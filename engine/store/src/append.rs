@@ -69,6 +69,15 @@ impl Store {
         })
     }
 
+    /// The log takes appends in spite of holes, those that are declared later included, for as long
+    /// as this process runs. For a log whose reader judges by offsets what is newer than the damage.
+    /// They begin a segment of their own, so that no damaged file is written to.
+    pub fn allow_appends_behind_holes(&mut self, log: LogId) {
+        let state = self.log_mut(log);
+        state.appends_behind_holes = true;
+        state.roll_next |= !state.holes.is_empty();
+    }
+
     fn admit(&self, log: LogId) -> Result<(), AppendError> {
         let state = self.log(log);
         if state.is_offline() {

@@ -150,6 +150,8 @@ pub(crate) struct Log {
     /// Ascending; the last one is `epoch` once something was appended in it.
     pub epochs: Vec<(Epoch, Offset)>,
     pub holes: Vec<Hole>,
+    /// Whether it takes appends behind them.
+    pub appends_behind_holes: bool,
     /// In the store's list of logs with bytes to write.
     pub is_dirty: bool,
     /// In the store's clock of logs with an append window; `was_used` is its second chance.
@@ -183,9 +185,19 @@ impl Log {
         partition_directory(&self.topic, self.key.topic_id, self.key.partition)
     }
 
-    /// Appends are refused while data is missing.
+    /// Appends are refused while data is missing, unless whoever reads it tells by offsets what is
+    /// newer than the damage.
     pub fn is_offline(&self) -> bool {
-        !self.holes.is_empty()
+        !self.holes.is_empty() && !self.appends_behind_holes
+    }
+
+    /// Holes below the log start are of nothing that exists.
+    pub fn forget_holes_below_start(&mut self) {
+        let start = self.log_start.0;
+        self.holes.retain(|hole| hole.to > start);
+        if let Some(first) = self.holes.first_mut() {
+            first.from = first.from.max(start);
+        }
     }
 
     pub fn size_bytes(&self) -> u64 {

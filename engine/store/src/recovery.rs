@@ -179,6 +179,7 @@ impl Store {
         if !producers.is_empty() {
             log.producers = Some(Box::new(producers));
         }
+        log.forget_holes_below_start();
         finish_epochs(&mut log, wanted_epoch)?;
         report.end = log.end;
         report.log_start = log.log_start;

@@ -188,6 +188,7 @@ impl Store {
                 state.pending_log_start = None;
             }
             state.log_start = offset;
+            state.forget_holes_below_start();
             events.push(StoreEvent::LogStart { log, offset });
             self.remove_below_start(log);
         }

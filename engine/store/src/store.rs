@@ -328,6 +328,7 @@ impl Store {
             producers: None,
             epochs: Vec::new(),
             holes: Vec::new(),
+            appends_behind_holes: false,
             is_dirty: false,
             in_window_clock: false,
             was_used: false,
