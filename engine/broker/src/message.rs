@@ -173,6 +173,8 @@ pub enum Query {
     EpochEnd { epoch: i32, current_epoch: i32 },
     /// DeleteRecords: -1 means the high-water mark.
     DeleteRecords { offset: i64 },
+    /// DeleteRecords of a damaged partition of offsets: what is known of it is all there is.
+    AcceptLoss,
     /// DescribeLogDirs: what the log takes on disk and where it begins and ends.
     LogSize,
 }

@@ -284,6 +284,10 @@ impl Shard {
                     let Some(topic) = self.image.topic(topic).cloned() else {
                         continue;
                     };
+                    if from == 0 {
+                        // What was committed for a former topic of its name is not about this one.
+                        self.groups_lose_topic(now, &topic.name, out);
+                    }
                     self.open_partitions(now, &topic, from, to, out);
                 }
                 Effect::Drop { topic } => {

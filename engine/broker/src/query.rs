@@ -96,7 +96,7 @@ impl Shard {
     /// that does not exist is `Err`.
     pub(crate) fn gather(
         &mut self,
-        _now: Now,
+        now: Now,
         mut gather: Gather,
         mut parts: Vec<(Result<TopicId, ErrorCode>, i32, Query)>,
         out: &mut Outbox<Message>,
@@ -126,7 +126,7 @@ impl Shard {
             });
             match owner {
                 Err(code) => self.answer_query(origin, QueryResult::Error(code), out),
-                Ok((_, Owner::Here(log))) => self.run_query(origin, log, &query, out),
+                Ok((_, Owner::Here(log))) => self.run_query(now, origin, log, &query, out),
                 Ok((topic_id, Owner::Offline)) => {
                     self.answer_offline(origin, topic_id, partition, &query, out);
                 }
@@ -149,6 +149,7 @@ impl Shard {
     /// Another core asks partitions of this one.
     pub(crate) fn queries_for(
         &mut self,
+        now: Now,
         core: CoreId,
         ticket: u64,
         parts: &[QueryPart],
@@ -166,7 +167,7 @@ impl Shard {
                 .by_id(part.topic_id)
                 .and_then(|e| e.owner(part.partition, self.cores));
             match owner {
-                Some(Owner::Here(log)) => self.run_query(origin, log, &part.query, out),
+                Some(Owner::Here(log)) => self.run_query(now, origin, log, &part.query, out),
                 Some(Owner::Offline) => {
                     let (id, partition) = (part.topic_id, part.partition);
                     self.answer_offline(origin, id, partition, &part.query, out);
@@ -196,6 +197,7 @@ impl Shard {
                 Query::ListOffset { .. }
                 | Query::EpochEnd { .. }
                 | Query::DeleteRecords { .. }
+                | Query::AcceptLoss
                 | Query::LogSize,
                 _,
             ) => QueryResult::Error(ErrorCode::KafkaStorageError),
@@ -205,6 +207,7 @@ impl Shard {
 
     fn run_query(
         &mut self,
+        now: Now,
         origin: QueryOrigin,
         log: LogId,
         query: &Query,
@@ -226,6 +229,7 @@ impl Shard {
                 Ok(()) => self.epoch_end(log, epoch),
             }),
             Query::DeleteRecords { offset } => self.delete_records(origin, log, offset),
+            Query::AcceptLoss => self.accept_loss(now, origin, log, out),
             Query::LogSize => Some(self.log_size(log)),
         };
         if let Some(result) = result {

@@ -356,6 +356,7 @@ impl Shard {
             }
             StoreEvent::Located { log } => self.wake_fetches(log, out),
             StoreEvent::LogStart { log, offset } => {
+                self.offsets_log_start_moved(log, offset);
                 self.log_start_moved(log, offset, out);
                 self.wake_fetches(log, out);
             }
@@ -534,7 +535,7 @@ impl Shard {
             }
             Message::FetchWake { ticket } => self.woken_fetches.push(Key::from_ticket(ticket)),
             Message::FetchUnwatch { ticket } => self.fetch_unwatch(from, ticket),
-            Message::Query { ticket, parts } => self.queries_for(from, ticket, &parts, out),
+            Message::Query { ticket, parts } => self.queries_for(now, from, ticket, &parts, out),
             Message::QueryDone { ticket, results } => {
                 for (index, result) in results {
                     self.query_done(Key::from_ticket(ticket), index, result, out);

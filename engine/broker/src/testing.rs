@@ -283,6 +283,17 @@ impl TestNode {
         disk.write_whole(path, bytes).expect("it is in memory");
     }
 
+    /// Changes a file of a core behind everyone's back.
+    pub fn damage(&mut self, core: usize, path: &str, change: impl FnOnce(&mut Vec<u8>)) {
+        self.cores[core].disk.damage(path, change);
+    }
+
+    /// Removes a file or directory of a core behind everyone's back.
+    pub fn remove(&mut self, core: usize, path: &str) {
+        let removed = self.cores[core].disk.remove(path);
+        removed.expect("the disk does as it is told");
+    }
+
     /// No file can be created on a core's disk any more, or again.
     pub fn set_disk_full(&mut self, core: usize, full: bool) {
         self.cores[core].disk.full = full;

@@ -1,7 +1,9 @@
 //! The coordinator of the groups of one core.
 //!
-//! A partition is loading, active or not here. While it loads, requests for its groups are answered
-//! with COORDINATOR_LOAD_IN_PROGRESS; for one that is not here, with NOT_COORDINATOR.
+//! A partition is loading, active, unavailable or not here. While it loads, requests for its groups
+//! are answered with COORDINATOR_LOAD_IN_PROGRESS; for one whose log cannot be read, with
+//! COORDINATOR_NOT_AVAILABLE; for one that is not here, with NOT_COORDINATOR. Never is a group said
+//! to be empty because its log is missing; one that is damaged in part is `damage`.
 //!
 //! Writes of one partition are numbered and become durable in order; what a write gates (an answer,
 //! a committed offset that readers may see) happens when the host calls [`Coordinator::durable`].
@@ -64,8 +66,11 @@ pub enum Output {
         write: WriteId,
         batch: Vec<u8>,
     },
-    /// Everything in front of this offset has been written again: delete it.
+    /// Everything in front of this offset has been written again: delete it, and report
+    /// [`Coordinator::log_start_moved`].
     TruncateBefore { partition: u32, offset: Offset },
+    /// What [`Coordinator::accept_loss`] began could not be written; the damage is as it was.
+    LossNotAccepted { partition: u32, error: ErrorCode },
 }
 
 /// Collects what the host has to do.
@@ -160,6 +165,7 @@ impl Coordinator {
             _ if group.is_empty() && request.needs_group_id() => Some(ErrorCode::InvalidGroupId),
             None | Some(Phase::Absent) => Some(ErrorCode::NotCoordinator),
             Some(Phase::Loading) => Some(ErrorCode::CoordinatorLoadInProgress),
+            Some(Phase::Unavailable) => Some(ErrorCode::CoordinatorNotAvailable),
             Some(Phase::Active) => None,
         };
         match refusal {
@@ -287,7 +293,7 @@ impl Coordinator {
         for settled in here.settle(write) {
             let is_part = settled.id == write && matches!(settled.gate, Gate::Snapshot);
             if let (true, Some(here)) = (is_part, self.partitions.get_mut(&partition)) {
-                here.note_snapshot_offset(base_offset);
+                here.note_snapshot_offset(write, base_offset);
             }
             self.open_gate(now, partition, settled, out);
         }
@@ -384,6 +390,7 @@ impl Coordinator {
                 Gate::Snapshot => {
                     if let Some(here) = self.partitions.get_mut(&partition) {
                         here.abandon_snapshot();
+                        here.loss_not_accepted(error, out);
                     }
                 }
             }

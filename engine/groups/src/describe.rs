@@ -2,13 +2,15 @@
 
 use std::collections::BTreeMap;
 use std::ops::Bound;
+use std::sync::Arc;
 
 use highwater_base::ErrorCode;
 
 use crate::answer::{DescribedGroup, GroupAnswer, ListedGroup};
 use crate::coordinator::Coordinator;
+use crate::damage::INCOMPLETE;
 use crate::group::{Group, GroupState};
-use crate::partition::Phase;
+use crate::partition::{Partition, Phase, RecordKey};
 use crate::partitioning::offsets_partition;
 use crate::turn::GroupCounters;
 
@@ -35,6 +37,8 @@ pub struct CommittedEntry<'a> {
     pub topic: &'a str,
     pub partition: i32,
     pub offset: i64,
+    /// A later commit may have been lost with a part of the log: clients are not told this one.
+    pub is_uncertain: bool,
 }
 
 /// One member in short.
@@ -52,6 +56,7 @@ pub struct GroupView<'a> {
     /// The partition of `__consumer_offsets` it belongs to.
     pub partition: u32,
     group: &'a Group,
+    here: &'a Partition,
 }
 
 impl<'a> GroupView<'a> {
@@ -81,7 +86,7 @@ impl<'a> GroupView<'a> {
 
     /// Its committed offsets that readers may see.
     pub fn offsets(&self) -> impl Iterator<Item = CommittedEntry<'a>> + use<'a> {
-        let group = self.group;
+        let (group, here) = (self.group, self.here);
         let topics = group.offsets.iter();
         let slots = topics.flat_map(|(topic, slots)| slots.iter().map(move |slot| (topic, slot)));
         slots.filter_map(move |(topic, (partition, slot))| {
@@ -90,6 +95,12 @@ impl<'a> GroupView<'a> {
                 topic,
                 partition: *partition,
                 offset: stored.offset,
+                is_uncertain: here.damage.is_some()
+                    && here.is_uncertain(&RecordKey::Offset {
+                        group: Arc::clone(&group.id),
+                        topic: Arc::clone(topic),
+                        partition: *partition,
+                    }),
             })
         })
     }
@@ -136,6 +147,7 @@ impl Coordinator {
             .map(|(here, group)| GroupView {
                 partition: here.index,
                 group,
+                here,
             })
     }
 
@@ -148,6 +160,7 @@ impl Coordinator {
         (here.phase == Phase::Active).then_some(GroupView {
             partition: index,
             group,
+            here,
         })
     }
 
@@ -165,8 +178,11 @@ impl Coordinator {
         protocol_types: &[String],
     ) -> GroupAnswer {
         let is_loading = self.loading_partitions() > 0;
+        let may_lack_groups = self.partitions.values().any(Partition::may_lack_groups);
         let error = if is_loading {
             ErrorCode::CoordinatorLoadInProgress
+        } else if may_lack_groups {
+            INCOMPLETE
         } else {
             ErrorCode::None
         };
@@ -192,6 +208,9 @@ impl Coordinator {
         let here = self.partitions.get(&index);
         let group = here.and_then(|here| here.groups.get(id));
         let Some(group) = group.filter(|group| !group.is_unknown()) else {
+            if here.is_some_and(Partition::may_lack_groups) {
+                return DescribedGroup::without_members(id, "", INCOMPLETE);
+            }
             return DescribedGroup::without_members(id, "Dead", ErrorCode::None);
         };
         let is_stable = group.state == GroupState::Stable;

@@ -11,7 +11,7 @@ use highwater_base::Now;
 use crate::coordinator::{Coordinator, Outbox};
 use crate::group::{Group, GroupState};
 use crate::log_records::StoredOffset;
-use crate::partition::{Phase, Records};
+use crate::partition::{Partition, Phase, Records};
 use crate::turn::Gate;
 
 /// Between two rounds over all groups.
@@ -72,7 +72,8 @@ impl Coordinator {
         let cursor = self.sweep.cursor.as_ref();
         let from = cursor.map_or(0, |(index, _)| *index);
         let active = self.partitions.range(from..);
-        for (index, here) in active.filter(|(_, here)| here.phase == Phase::Active) {
+        let swept = |here: &Partition| here.phase == Phase::Active && !here.is_undecided();
+        for (index, here) in active.filter(|(_, here)| swept(here)) {
             let after = match cursor {
                 Some((last, group)) if last == index => Bound::Excluded(Arc::clone(group)),
                 _ => Bound::Unbounded,

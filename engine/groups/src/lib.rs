@@ -13,6 +13,7 @@
 
 mod answer;
 mod coordinator;
+mod damage;
 mod describe;
 mod expiry;
 mod group;
@@ -37,6 +38,7 @@ pub use answer::{
     JoinedMember, LeftMember, ListedGroup, PartitionResults, SyncAnswer,
 };
 pub use coordinator::{Coordinator, GroupConfig, Outbox, Output, Ticket, WriteId};
+pub use damage::DamagedPartition;
 pub use describe::{CommittedEntry, GroupSummary, GroupView, MemberSummary};
 pub use group::GroupState;
 pub use log_records::decode_key as decode_log_key;

@@ -1,15 +1,17 @@
-//! Reading a partition's log back: the last value of each key counts.
+//! Reading a partition's log back: the last value of each key counts. What cannot be read or
+//! understood is `damage`, never left out as if it had not been there.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use highwater_base::record_batch::{ATTRIBUTE_CONTROL, HEADER_BYTES};
-use highwater_base::{BatchHeader, Now};
+use highwater_base::{BatchHeader, Now, Offset};
 use highwater_wire::compression::{Codec, decompress};
 use highwater_wire::records::{Record, RecordIterator};
 
 use crate::coordinator::{Coordinator, Outbox};
 use crate::log_records::{Key, StoredGroup, StoredOffset, decode_key};
-use crate::partition::{Partition, Phase};
+use crate::partition::{Partition, Phase, RecordKey};
 use crate::slot::Slot;
 use crate::turn::Gate;
 
@@ -25,10 +27,10 @@ impl Coordinator {
         here.reset(Phase::Loading);
     }
 
-    /// One batch of its log, in order.
+    /// One batch of its log, in order. Of what cannot be understood it is noted that it is lost.
     ///
     /// # Errors
-    /// Records that cannot be understood, by offset and reason.
+    /// Records that cannot be understood: the first one by offset and reason.
     pub fn load_batch(
         &mut self,
         partition: u32,
@@ -43,24 +45,24 @@ impl Coordinator {
         if header.attributes & ATTRIBUTE_CONTROL != 0 {
             return Ok(());
         }
-        let at =
-            |reason: &dyn std::fmt::Display| format!("offset {}: {reason}", header.base_offset);
-        let body = batch.get(HEADER_BYTES..);
-        let body = body.ok_or_else(|| at(&"the batch is shorter than its header"))?;
-        let unpacked = match Codec::from_attributes(header.attributes) {
-            Some(Codec::None) => None,
-            Some(codec) => {
-                Some(decompress(codec, body, UNPACKED_BYTES_MAX).map_err(|error| at(&error))?)
+        let (from, to) = (Offset(header.base_offset), header.next_offset());
+        let unpacked = unpack(header, batch).inspect_err(|_| here.lose(from, to));
+        let body = unpacked.map_err(|why| format!("offset {from}: {why}"))?;
+        let mut problem = None;
+        for record in RecordIterator::new(header, &body) {
+            let Ok(record) = record else {
+                here.lose(from, to);
+                problem.get_or_insert_with(|| format!("offset {from}: a record is not readable"));
+                break;
+            };
+            match here.load_record(&record) {
+                Ok(skipped) => self.counters.records_skipped += skipped,
+                Err(why) => {
+                    problem.get_or_insert_with(|| format!("offset {}: {why}", record.offset));
+                }
             }
-            None => return Err(at(&"the batch has an unknown codec")),
-        };
-        for record in RecordIterator::new(header, unpacked.as_deref().unwrap_or(body)) {
-            let record = record.map_err(|error| at(&error))?;
-            let skipped = here.load_record(&record);
-            let skipped = skipped.map_err(|why| format!("offset {}: {why}", record.offset))?;
-            self.counters.records_skipped += skipped;
         }
-        Ok(())
+        problem.map_or(Ok(()), Err)
     }
 
     /// Its log has been read; requests are served from now on. Offsets of topics that are gone are
@@ -80,8 +82,10 @@ impl Coordinator {
         here.groups.retain(|_, group| !group.is_gone());
         here.live_bytes = here.estimate_live_bytes();
         here.appended_bytes = here.appended_bytes.saturating_sub(here.live_bytes);
+        here.dissolve_uncertain_groups(now, out);
+        let past = std::mem::take(&mut here.past_topics);
         for topic in here.topics() {
-            if !topic_exists(&topic) {
+            if past.contains(&topic) || !topic_exists(&topic) {
                 let tombstones = here.topic_tombstones(now, &topic);
                 here.append_all(tombstones, Gate::None, out);
             }
@@ -105,28 +109,65 @@ impl Coordinator {
     }
 }
 
+/// The records of a batch.
+fn unpack<'a>(header: &BatchHeader, batch: &'a [u8]) -> Result<Cow<'a, [u8]>, String> {
+    let body = batch.get(HEADER_BYTES..);
+    let body = body.ok_or_else(|| "the batch is shorter than its header".to_owned())?;
+    match Codec::from_attributes(header.attributes) {
+        Some(Codec::None) => Ok(Cow::Borrowed(body)),
+        Some(codec) => decompress(codec, body, UNPACKED_BYTES_MAX)
+            .map(Cow::Owned)
+            .map_err(|error| error.to_string()),
+        None => Err("the batch has an unknown codec".to_owned()),
+    }
+}
+
 impl Partition {
     /// Takes over one record. Returns how many were skipped as not ours: none or one.
     fn load_record(&mut self, record: &Record<'_>) -> Result<u64, String> {
-        let key = record.key.ok_or("the record has no key")?;
-        match decode_key(key).map_err(|error| format!("key: {error}"))? {
+        let offset = Offset(record.offset);
+        let key = record.key.ok_or_else(|| "the record has no key".to_owned());
+        let key = key.and_then(|key| decode_key(key).map_err(|error| format!("key: {error}")));
+        // Without a key it may be any key's last record.
+        let key = key.inspect_err(|_| self.lose(offset, offset.plus(1)))?;
+        match key {
             Key::Other(_) => return Ok(1),
             Key::Group { group } => {
-                let stored = record.value.map(StoredGroup::decode).transpose();
-                let stored = stored.map_err(|error| format!("group {group:?}: {error}"))?;
-                let loaded = self.group_or_new(&Arc::from(group));
-                loaded.restore(stored, record.value);
+                let key = || RecordKey::Group(Arc::from(group));
+                match record.value.map(StoredGroup::decode).transpose() {
+                    Ok(stored) => {
+                        let loaded = self.group_or_new(&Arc::from(group));
+                        loaded.restore(stored, record.value);
+                        self.note_last(key);
+                    }
+                    Err(error) => {
+                        self.note_unreadable(key());
+                        return Err(format!("group {group:?}: {error}"));
+                    }
+                }
             }
             Key::Offset {
                 group,
                 topic,
                 partition,
             } => {
-                let stored = record.value.map(StoredOffset::decode).transpose();
-                let stored = stored.map_err(|error| {
-                    format!("offset of {topic:?} {partition} in group {group:?}: {error}")
-                })?;
-                self.load_offset(group, topic, partition, stored);
+                let key = || RecordKey::Offset {
+                    group: Arc::from(group),
+                    topic: Arc::from(topic),
+                    partition,
+                };
+                match record.value.map(StoredOffset::decode).transpose() {
+                    Ok(stored) => {
+                        self.load_offset(group, topic, partition, stored);
+                        self.note_last(key);
+                    }
+                    Err(error) => {
+                        self.note_unreadable(key());
+                        return Err(format!(
+                            "offset of {topic:?} {partition} in group {group:?}: {error}"
+                        ));
+                    }
+                }
             }
         }
         Ok(0)

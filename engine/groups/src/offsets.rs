@@ -8,9 +8,10 @@ use highwater_base::{ErrorCode, Now};
 
 use crate::answer::{FetchedOffset, GroupAnswer, GroupOffsets, PartitionResults};
 use crate::coordinator::{Coordinator, Outbox, Ticket};
+use crate::damage::{INCOMPLETE, UNCERTAIN};
 use crate::group::{Group, GroupState, Offsets};
 use crate::log_records::StoredOffset;
-use crate::partition::{Partition, Records};
+use crate::partition::{Partition, Phase, RecordKey, Records};
 use crate::request::{CommitRequest, CommittedOffset};
 use crate::slot::Slot;
 use crate::turn::Gate;
@@ -70,7 +71,13 @@ impl Coordinator {
         let identity = &request.identity;
         match here.and_then(|here| here.groups.get(identity.group.as_str())) {
             Some(group) => group.validate_commit(identity),
-            None if identity.generation >= 0 => Err(ErrorCode::GroupIdNotFound),
+            None if identity.generation >= 0 => {
+                Err(match here.is_some_and(Partition::may_lack_groups) {
+                    // Its group may be lost, and it will find one by joining again.
+                    true => ErrorCode::UnknownMemberId,
+                    false => ErrorCode::GroupIdNotFound,
+                })
+            }
             // Kafka has no such bound and no code of its own for it.
             None if self.is_full() => Err(ErrorCode::PolicyViolation),
             None => Ok(()),
@@ -87,14 +94,21 @@ impl Coordinator {
         let group = here.and_then(|here| here.groups.get(id));
         let none = BTreeMap::new();
         let offsets = group.map_or(&none, |group| &group.offsets);
-        let topics = match topics {
+        let is_named = topics.is_some();
+        let mut topics = match topics {
             Some(topics) => fetch_some(offsets, topics),
             None => fetch_all(offsets),
         };
-        GroupOffsets {
-            error: ErrorCode::None,
-            topics,
+        let damaged = here.filter(|here| here.damage.is_some());
+        if let Some(here) = damaged {
+            hide_uncertain(here, id, &mut topics);
         }
+        let error = match damaged {
+            // What was asked for may not even be known by name.
+            Some(_) if !is_named => INCOMPLETE,
+            _ => ErrorCode::None,
+        };
+        GroupOffsets { error, topics }
     }
 
     pub(crate) fn delete_offsets(
@@ -107,9 +121,11 @@ impl Coordinator {
     ) {
         let here = self.partitions.get_mut(&index);
         let group = here.as_ref().and_then(|here| here.groups.get(id.as_str()));
+        let missing = missing_group(here.as_deref());
+        let is_uncertain = |key: &RecordKey| here.as_ref().is_some_and(|it| it.is_uncertain(key));
         let decided = match group {
-            Some(group) => group.delete_offsets(now, topics),
-            None => Err(ErrorCode::GroupIdNotFound),
+            Some(group) => group.delete_offsets(now, topics, missing, is_uncertain),
+            None => Err(missing),
         };
         let (records, answer) = match decided {
             Ok((records, topics)) => {
@@ -144,7 +160,7 @@ impl Coordinator {
         let error = match group {
             Some(group) if group.state != GroupState::Empty => ErrorCode::NonEmptyGroup,
             Some(group) if !group.is_unknown() => ErrorCode::None,
-            _ => ErrorCode::GroupIdNotFound,
+            _ => missing_group(here.as_deref()),
         };
         let answer = GroupAnswer::Delete(error);
         let (Some(here), ErrorCode::None) = (here, error) else {
@@ -167,11 +183,21 @@ impl Coordinator {
         here.append_all(records, Gate::Answer(ticket, answer), out);
     }
 
-    /// A topic was deleted: its committed offsets go.
+    /// A topic was deleted, or one of a name that may have been there before was created: what was
+    /// committed for it goes.
     pub fn topic_deleted(&mut self, now: Now, topic: &str, out: &mut Outbox) {
         for here in self.partitions.values_mut() {
-            let tombstones = here.topic_tombstones(now, topic);
-            here.append_all(tombstones, Gate::None, out);
+            match here.phase {
+                Phase::Active => {
+                    let tombstones = here.topic_tombstones(now, topic);
+                    here.append_all(tombstones, Gate::None, out);
+                }
+                // Its offsets may come later in the log.
+                Phase::Loading => {
+                    here.past_topics.insert(Arc::from(topic));
+                }
+                Phase::Absent | Phase::Unavailable => {}
+            }
         }
     }
 }
@@ -242,10 +268,12 @@ impl Group {
         &self,
         now: Now,
         topics: TopicPartitions,
+        missing: ErrorCode,
+        is_uncertain: impl Fn(&RecordKey) -> bool,
     ) -> Result<(Records, Vec<PartitionResults>), ErrorCode> {
         let is_consumer = self.protocol_type.as_deref() == Some("consumer");
         if self.is_unknown() {
-            return Err(ErrorCode::GroupIdNotFound);
+            return Err(missing);
         }
         if self.state != GroupState::Empty && !is_consumer {
             return Err(ErrorCode::NonEmptyGroup);
@@ -264,7 +292,12 @@ impl Group {
                 let slots = self.offsets.get(&topic);
                 let slot = slots.and_then(|slots| slots.get(partition));
                 let is_live = slot.is_some_and(|slot| slot.latest().is_some());
-                if error == ErrorCode::None && is_live {
+                let key = RecordKey::Offset {
+                    group: Arc::clone(&self.id),
+                    topic: Arc::clone(&topic),
+                    partition: *partition,
+                };
+                if error == ErrorCode::None && (is_live || is_uncertain(&key)) {
                     records.offset(&self.id, &topic, *partition, None);
                 }
             }
@@ -312,6 +345,39 @@ fn commit_records(
     (records, results)
 }
 
+/// What is said of a group that is not known.
+fn missing_group(here: Option<&Partition>) -> ErrorCode {
+    match here.is_some_and(Partition::may_lack_groups) {
+        true => INCOMPLETE,
+        false => ErrorCode::GroupIdNotFound,
+    }
+}
+
+/// Takes out what may be older than what was committed last. What is known is told in the metadata,
+/// which no client takes for an offset, to whoever has to decide.
+fn hide_uncertain(here: &Partition, id: &str, topics: &mut [(Arc<str>, Vec<FetchedOffset>)]) {
+    let group: Arc<str> = Arc::from(id);
+    for (topic, rows) in topics {
+        for row in rows {
+            let key = RecordKey::Offset {
+                group: Arc::clone(&group),
+                topic: Arc::clone(topic),
+                partition: row.committed.partition,
+            };
+            if here.is_uncertain(&key) {
+                let known = row.committed.offset;
+                row.error = UNCERTAIN;
+                row.committed.offset = -1;
+                row.committed.leader_epoch = -1;
+                row.committed.metadata = match known >= 0 {
+                    true => format!("last known offset {known}; a later one may be lost"),
+                    false => "none is known; one may be lost".to_owned(),
+                };
+            }
+        }
+    }
+}
+
 fn fetched(partition: i32, stored: Option<&StoredOffset>) -> FetchedOffset {
     FetchedOffset {
         error: ErrorCode::None,
@@ -324,7 +390,8 @@ fn fetched(partition: i32, stored: Option<&StoredOffset>) -> FetchedOffset {
     }
 }
 
-/// What a reader may see of a key: an offset that is not durable may be gone after a crash.
+/// What a reader may see of a key. An offset that is not durable may be gone after a crash, and what
+/// was read in front of it would be read again by nobody.
 fn visible(slot: &Slot<StoredOffset>) -> Option<&StoredOffset> {
     match cfg!(mutant = "G02") {
         true => slot.latest(),

@@ -10,6 +10,7 @@ use highwater_base::{Offset, Timestamp};
 use highwater_wire::records::RecordBatchBuilder;
 
 use crate::coordinator::{Outbox, Output, WriteId};
+use crate::damage::Damage;
 use crate::group::Group;
 use crate::log_records::{StoredOffset, group_key, offset_key};
 use crate::snapshot::Snapshot;
@@ -21,10 +22,12 @@ pub(crate) enum Phase {
     Absent,
     Loading,
     Active,
+    /// Its log cannot be read.
+    Unavailable,
 }
 
 /// A key of the log.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum RecordKey {
     Group(Arc<str>),
     Offset {
@@ -134,6 +137,10 @@ pub(crate) struct Partition {
     /// What the live records took when they were last counted.
     pub live_bytes: u64,
     pub snapshot: Option<Snapshot>,
+    /// Topics that ended or began while the log was read: what it holds of them is of the past.
+    pub past_topics: BTreeSet<Arc<str>>,
+    /// Part of its log is lost, and nobody has decided about it yet.
+    pub damage: Option<Damage>,
 }
 
 impl Partition {
@@ -148,6 +155,8 @@ impl Partition {
             appended_bytes: 0,
             live_bytes: 0,
             snapshot: None,
+            past_topics: BTreeSet::new(),
+            damage: None,
         }
     }
 
@@ -250,6 +259,7 @@ impl Partition {
             };
             for key in &pending.keys {
                 self.update_slot(key, SlotUpdate::Settle(pending.id));
+                self.note_last(|| key.clone());
             }
             settled.push(pending);
         }
@@ -324,9 +334,10 @@ impl Partition {
         bytes as u64
     }
 
-    /// Notes where the first write of a snapshot landed; later ones are not asked for.
-    pub(crate) fn note_snapshot_offset(&mut self, base_offset: Offset) {
-        if let Some(snapshot) = &mut self.snapshot {
+    /// Notes where the first write of a snapshot landed; later ones are not asked for, nor those of
+    /// a snapshot that was given up for another.
+    pub(crate) fn note_snapshot_offset(&mut self, write: WriteId, base_offset: Offset) {
+        if let Some(snapshot) = self.snapshot.as_mut().filter(|it| it.in_flight == write) {
             snapshot.first_offset.get_or_insert(base_offset);
         }
     }

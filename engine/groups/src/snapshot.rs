@@ -61,7 +61,7 @@ pub(crate) struct Snapshot {
     bytes: u64,
     /// What had been appended when it began, and is still there until it ends.
     replaces_bytes: u64,
-    in_flight: WriteId,
+    pub in_flight: WriteId,
     is_last: bool,
 }
 
@@ -74,9 +74,16 @@ impl Partition {
     /// Begins a snapshot if the log has grown enough.
     pub(crate) fn snapshot_if_due(&mut self, now: Now, out: &mut Outbox) {
         let limit = APPENDED_BYTES_MIN.max(APPENDED_PER_LIVE * self.live_bytes);
-        if self.snapshot.is_some() || self.appended_bytes <= limit {
+        if self.snapshot.is_some() || self.appended_bytes <= limit || self.is_undecided() {
             return;
         }
+        self.begin_snapshot(now, out);
+    }
+
+    /// Begins to write the live records again, whatever the log's length. One that is under way
+    /// begins anew: what it has written is replaced too.
+    pub(crate) fn begin_snapshot(&mut self, now: Now, out: &mut Outbox) {
+        self.abandon_snapshot();
         let (mut records, cursor, is_last) = self.part_after(now, Cursor::Start);
         if records.is_empty() {
             // Nothing is live; the log still needs a record to begin with. That no group has the

@@ -273,6 +273,12 @@ pub struct CoordinatorFigures {
     pub requests_waiting: u64,
     /// Partitions whose groups cannot be served yet because their offsets are being read.
     pub partitions_loading: u64,
+    /// Partitions of offsets of which a part is lost, and nobody has decided about it.
+    pub partitions_damaged: u64,
+    /// Partitions of offsets that could not be recovered.
+    pub partitions_unavailable: u64,
+    /// Known offsets that may be older than what was committed last: clients are not told them.
+    pub offsets_uncertain: u64,
 }
 
 /// A core's share of a topic, or all shares together.
@@ -435,6 +441,8 @@ pub struct CommittedOffset {
     pub offset: i64,
     /// High-water mark minus offset; `None` where the partition is gone.
     pub lag: Option<i64>,
+    /// A later commit may be lost: clients are not told this one.
+    pub is_uncertain: bool,
 }
 
 /// What the operating system says about the process.

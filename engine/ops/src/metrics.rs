@@ -306,7 +306,7 @@ fn expose_coordinators(snapshot: &Snapshot<'_>, text: &mut Exposition) {
         let count = snapshot.groups.states.get(state).copied();
         text.sample(&[("state", state)], count.unwrap_or(0) as f64);
     }
-    let families: [(Metric, CoordinatorValue); 13] = [
+    let families: [(Metric, CoordinatorValue); 16] = [
         (metric::GROUP_REBALANCES, |groups| groups.rebalances),
         (metric::GROUP_JOINS, |groups| groups.joins),
         (metric::GROUP_EXPIRATIONS, |groups| {
@@ -327,6 +327,11 @@ fn expose_coordinators(snapshot: &Snapshot<'_>, text: &mut Exposition) {
         (metric::GROUP_PENDING_WRITES, |groups| groups.pending_writes),
         (metric::GROUP_WAITING, |groups| groups.requests_waiting),
         (metric::GROUP_LOADING, |groups| groups.partitions_loading),
+        (metric::GROUP_DAMAGED, |groups| groups.partitions_damaged),
+        (metric::GROUP_UNAVAILABLE, |groups| {
+            groups.partitions_unavailable
+        }),
+        (metric::GROUP_UNCERTAIN, |groups| groups.offsets_uncertain),
         (metric::GROUP_LOG, |groups| groups.log_bytes),
     ];
     for (family, value) in families {
@@ -436,6 +441,7 @@ mod tests {
             partition: 1,
             offset: 4,
             lag: Some(5),
+            is_uncertain: false,
         };
         let group = GroupFigures {
             group: "billing".to_owned(),

@@ -3,14 +3,16 @@
 //!
 //! At most [`LOADS_AT_ONCE`] partitions are read at a time; each has one read under way. What cannot
 //! be read is tried again: groups without their offsets would start over. What is lost for good (a
-//! hole in the log, a batch that is damaged or not understood) is said in the log of the node and
-//! left out; the rest is served.
+//! hole in the log, a batch that is damaged or not understood) is told to the coordinator, which
+//! tells no offset that may be older than what was lost. A partition whose log was not recovered is
+//! unavailable.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use highwater_base::disk::DiskError;
 use highwater_base::record_batch::HEADER_BYTES;
 use highwater_base::{BatchHeader, Now, Offset};
+use highwater_groups::OFFSETS_TOPIC;
 use highwater_reactor::Outbox;
 use highwater_store::{LogId, Lookup};
 
@@ -33,6 +35,8 @@ pub(super) struct Loads {
     reading: BTreeMap<u32, Offset>,
     /// Those of `reading` that have no read under way.
     stalled: Vec<u32>,
+    /// Those that could not be read once: that is said once.
+    failed: BTreeSet<u32>,
     pub retry_at_ns: Option<u64>,
 }
 
@@ -53,8 +57,28 @@ impl Shard {
             host.partition_of.insert(*log, *partition);
             host.coordinator.begin_loading(*partition);
             host.loads.waiting.push_back(*partition);
+            self.store.allow_appends_behind_holes(*log);
         }
+        self.note_unavailable(partitions_total);
         self.start_loads(now, out);
+    }
+
+    /// Partitions of this core that have no log here were not recovered.
+    fn note_unavailable(&mut self, partitions_total: u32) {
+        let Some(topic) = self.image.topic_by_name(OFFSETS_TOPIC) else {
+            return;
+        };
+        let host = &mut self.groups;
+        for partition in 0..partitions_total {
+            let is_here = topic.core_of(partition, self.cores) == self.core;
+            if is_here && !host.logs.contains_key(&partition) {
+                tracing::error!(
+                    partition,
+                    "a partition of __consumer_offsets is offline; its groups have no coordinator"
+                );
+                host.coordinator.unavailable(partition);
+            }
+        }
     }
 
     fn start_loads(&mut self, now: Now, out: &mut Outbox<Message>) {
@@ -87,9 +111,28 @@ impl Shard {
             match lookup {
                 Lookup::Ready(slice) => self.load_bytes(partition, slice.bytes()),
                 Lookup::Busy | Lookup::Pending => return self.stall_load(now, partition),
-                Lookup::Empty => self.finish_load(now, partition, out),
+                Lookup::Empty if self.skip_lost(log, partition, from) => {}
+                Lookup::Empty => self.finish_load(now, log, partition, out),
             }
         }
+    }
+
+    /// Nothing that can be read comes from here on, up to the next segment or the end. False at the
+    /// end.
+    fn skip_lost(&mut self, log: LogId, partition: u32, from: Offset) -> bool {
+        let end = self.store.high_watermark(log);
+        if from >= end {
+            return false;
+        }
+        let bases = self.store.segments(log).map(|segment| segment.base_offset);
+        let next = bases.filter(|base| *base > from).min().unwrap_or(end);
+        let behind = next.min(end);
+        let GroupHost {
+            coordinator, loads, ..
+        } = &mut self.groups;
+        coordinator.lost(partition, from, behind);
+        loads.reading.insert(partition, behind);
+        true
     }
 
     fn stall_load(&mut self, now: Now, partition: u32) {
@@ -124,7 +167,10 @@ impl Shard {
                 self.load_on(now, partition, out);
             }
             Err(error) => {
-                tracing::error!(%error, partition, "the log of offsets cannot be read; trying again");
+                if self.groups.loads.failed.insert(partition) {
+                    tracing::error!(%error, partition, "the log of offsets cannot be read; its \
+                        groups wait, and it is tried again");
+                }
                 self.stall_load(now, partition);
             }
         }
@@ -151,32 +197,30 @@ impl Shard {
             if header.next_offset() <= *next {
                 continue;
             }
-            if header.base_offset > next.0 {
-                let (from, to) = (next.0, header.base_offset);
-                tracing::error!(partition, from, to, "offsets are lost: a hole in their log");
+            let (from, to) = (Offset(header.base_offset), header.next_offset());
+            if from > *next {
+                coordinator.lost(partition, *next, from);
             }
-            *next = header.next_offset();
+            *next = to;
             let understood = match header.verify_crc(batch) {
                 Ok(()) => coordinator.load_batch(partition, &header, batch),
-                Err(error) => Err(error.to_string()),
+                Err(error) => {
+                    coordinator.lost(partition, from, to);
+                    Err(error.to_string())
+                }
             };
             if let Err(error) = understood {
-                let offset = header.base_offset;
-                tracing::error!(error, partition, offset, "a batch of offsets is left out");
+                tracing::error!(error, partition, %from, "records of the log of offsets are lost");
             }
         }
-        if *next == before {
-            // Recovery has walked these bytes: only a log that changed since is like this.
-            tracing::error!(
-                partition,
-                offset = before.0,
-                "the log of offsets ends in damage"
-            );
-            *next = Offset(i64::MAX);
+        if *next == before
+            && let Some(log) = self.groups.logs.get(&partition).map(|place| place.log)
+        {
+            self.skip_lost(log, partition, before);
         }
     }
 
-    fn finish_load(&mut self, now: Now, partition: u32, out: &mut Outbox<Message>) {
+    fn finish_load(&mut self, now: Now, log: LogId, partition: u32, out: &mut Outbox<Message>) {
         let GroupHost {
             coordinator,
             loads,
@@ -184,9 +228,16 @@ impl Shard {
             ..
         } = &mut self.groups;
         loads.reading.remove(&partition);
+        loads.failed.remove(&partition);
         let image = &self.image;
-        let exists = |topic: &str| image.topic_by_name(topic).is_some();
+        // Only a deletion that was read takes committed offsets with it.
+        let exists = |topic: &str| !image.was_deleted(topic);
         coordinator.finish_loading(now, partition, &exists, outbox);
         self.drive_groups(now, out);
+        self.tell_damage(partition);
+        if !self.store.holes(log).is_empty() {
+            // Where nothing is uncertain, the hole was declared behind what had been read.
+            self.offsets_damaged(now, log, out);
+        }
     }
 }

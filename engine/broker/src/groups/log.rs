@@ -125,16 +125,6 @@ impl Shard {
         coordinator.failed(now, partition, write, error, outbox);
     }
 
-    /// Everything in front of `offset` has been written again.
-    pub(super) fn truncate_offsets(&mut self, partition: u32, offset: Offset) {
-        let Some(place) = self.groups.logs.get(&partition) else {
-            return;
-        };
-        if let Err(error) = self.store.delete_records(place.log, offset) {
-            tracing::warn!(%error, partition, %offset, "the log of offsets stays long");
-        }
-    }
-
     /// A log is durable up to `offset`; it may be one of offsets.
     pub(crate) fn offsets_durable(
         &mut self,

@@ -7,9 +7,12 @@
 //! order of its requests, as Kafka gives them: what is sent behind a join on the same connection
 //! waits for it.
 //!
-//! What the coordinator writes and reads is in `log` and `loading`. What a group is, is not known
-//! here: `highwater_groups` decides.
+//! What the coordinator writes and reads is in `log` and `loading`, damage to it in `damage`. What a
+//! group is, is not known here: `highwater_groups` decides.
 
+mod damage;
+#[cfg(test)]
+mod damage_tests;
 mod loading;
 mod log;
 #[cfg(test)]
@@ -31,6 +34,7 @@ use self::log::OffsetsLog;
 use crate::config::NodeConfig;
 use crate::message::{GroupPart, Message};
 use crate::metadata::image::LookupMap;
+use crate::query::QueryOrigin;
 use crate::shard::Shard;
 use crate::slab::{Key, Slab};
 
@@ -80,6 +84,8 @@ pub struct GroupHost {
     logs: BTreeMap<u32, OffsetsLog>,
     partition_of: LookupMap<LogId, u32>,
     loads: Loads,
+    /// Operators who take what is known of a damaged partition for what there is, by partition.
+    accepting: Vec<(u32, QueryOrigin)>,
 }
 
 /// The coordinator's part of the node's configuration.
@@ -112,6 +118,7 @@ impl GroupHost {
             logs: BTreeMap::new(),
             partition_of: LookupMap::default(),
             loads: Loads::default(),
+            accepting: Vec::new(),
         }
     }
 
@@ -250,7 +257,10 @@ impl Shard {
                     }
                 }
                 Output::TruncateBefore { partition, offset } => {
-                    self.truncate_offsets(partition, offset);
+                    self.truncate_offsets(partition, offset, out);
+                }
+                Output::LossNotAccepted { partition, error } => {
+                    self.loss_not_accepted(partition, error, out);
                 }
             }
             outputs.extend(self.groups.outbox.drain(..));

@@ -22,13 +22,13 @@ use crate::answer_text::ANSWER_TEXT_BYTES_MAX;
 use crate::metadata::MetadataRecord;
 use crate::testing::TestNode;
 
-const OFFSETS_PARTITIONS: u32 = 4;
+pub(super) const OFFSETS_PARTITIONS: u32 = 4;
 const COMMIT: i16 = 8;
-const FETCH: i16 = 8;
+pub(super) const FETCH: i16 = 8;
 const JOIN: i16 = 3;
 
 /// Two cores with a topic and the topic of offsets, and a client on the first core.
-fn node() -> (TestNode, ConnectionId) {
+pub(super) fn node() -> (TestNode, ConnectionId) {
     let topics = [("orders", 2), (OFFSETS_TOPIC, OFFSETS_PARTITIONS)];
     let mut node = TestNode::new(2, &topics);
     let client = node.connect(0);
@@ -36,7 +36,7 @@ fn node() -> (TestNode, ConnectionId) {
 }
 
 /// A group whose coordinator is on this core.
-fn group_on(core: u32) -> String {
+pub(super) fn group_on(core: u32) -> String {
     let names = (0..).map(|at| format!("group-{at}"));
     let on = |name: &String| offsets_partition(name, OFFSETS_PARTITIONS) % 2 == core;
     names.into_iter().find(on).expect("hashes go round")
@@ -78,7 +78,7 @@ fn codes_of(body: &[u8]) -> Vec<i16> {
 }
 
 /// Commits and returns the codes.
-fn commit(
+pub(super) fn commit(
     node: &mut TestNode,
     client: ConnectionId,
     group: &str,

@@ -1,4 +1,5 @@
-//! DeleteRecords (key 21): moves the log start; answered once the new start is durable (KIP-107).
+//! DeleteRecords (key 21): moves the log start; answered once the new start is durable (KIP-107). In
+//! topics of the broker's own it is refused, but for what `groups::damage` says.
 
 use highwater_base::{ErrorCode, Now};
 use highwater_reactor::Outbox;
@@ -13,6 +14,9 @@ use crate::message::{Message, Query, QueryResult};
 use crate::metadata::image::is_internal;
 use crate::shard::Shard;
 
+/// The offset that stands for the high-water mark.
+const ALL: i64 = -1;
+
 impl Shard {
     pub(crate) fn handle_delete_records(
         &mut self,
@@ -24,13 +28,16 @@ impl Shard {
         let decoded = DeleteRecordsRequest::parse(request.version, body)?;
         let mut parts = Vec::new();
         for topic in decoded.topics.iter() {
-            let id = match is_internal(topic.name) {
-                true => Err(ErrorCode::PolicyViolation),
-                false => self.topic_id_of(topic.name),
-            };
+            let is_internal = is_internal(topic.name);
+            let id = self.topic_id_of(topic.name);
             for partition in topic.partitions.iter() {
-                let query = Query::DeleteRecords {
-                    offset: partition.offset,
+                let (id, query) = match partition.offset {
+                    ALL if is_internal => (id, Query::AcceptLoss),
+                    offset if is_internal => {
+                        let refused = Err(ErrorCode::PolicyViolation);
+                        (refused, Query::DeleteRecords { offset })
+                    }
+                    offset => (id, Query::DeleteRecords { offset }),
                 };
                 parts.push((id, partition.partition_index, query));
             }

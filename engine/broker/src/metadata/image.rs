@@ -3,7 +3,7 @@
 //! `apply` is the only way to change it. It also says what the core that holds the image has to do
 //! about the change: open partitions, drop them, hand a new configuration to the store.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use highwater_base::{CoreId, TopicId};
@@ -58,6 +58,10 @@ pub enum Effect {
     None,
 }
 
+/// Names of deleted topics that are remembered. What was committed for others goes when a topic of
+/// their name is created.
+const DELETED_NAMES_MAX: usize = 100_000;
+
 /// All topics and counters.
 #[derive(Clone, Debug)]
 pub struct Image {
@@ -69,6 +73,8 @@ pub struct Image {
     topics: BTreeMap<TopicId, Topic>,
     by_name: BTreeMap<Arc<str>, TopicId>,
     lookup: LookupMap<Arc<str>, TopicId>,
+    /// Names of topics whose deletion was read and that were not created again.
+    deleted: BTreeSet<Arc<str>>,
     partitions: usize,
     next_core_slot: u32,
     next_producer_id: i64,
@@ -88,6 +94,7 @@ impl Image {
             topics: BTreeMap::new(),
             by_name: BTreeMap::new(),
             lookup: LookupMap::default(),
+            deleted: BTreeSet::new(),
             partitions: 0,
             next_core_slot: 0,
             next_producer_id: 1,
@@ -135,6 +142,9 @@ impl Image {
                 self.by_name.remove(&topic.name);
                 self.lookup.remove(&topic.name);
                 self.partitions -= topic.partitions as usize;
+                if self.deleted.len() < DELETED_NAMES_MAX {
+                    self.deleted.insert(Arc::clone(&topic.name));
+                }
                 Effect::Drop { topic }
             }
             MetadataRecord::TopicConfig { topic_id, config } => {
@@ -203,6 +213,7 @@ impl Image {
             .next_core_slot
             .max(core_slot_base.saturating_add(partitions));
         self.topics.insert(id, topic);
+        self.deleted.remove(&name);
         self.by_name.insert(Arc::clone(&name), id);
         self.lookup.insert(name, id);
         Effect::Open {
@@ -226,6 +237,13 @@ impl Image {
             }
         }
         config
+    }
+
+    /// Whether a topic was here and its deletion was read. One that is only not known may have been
+    /// lost with metadata, and come back.
+    #[must_use]
+    pub fn was_deleted(&self, name: &str) -> bool {
+        self.deleted.contains(name)
     }
 
     /// The records that rebuild this image from nothing.

@@ -14,6 +14,11 @@ impl Shard {
     pub(super) fn coordinator_figures(&self) -> CoordinatorFigures {
         let coordinator = self.groups.coordinator();
         let counters = coordinator.counters();
+        let (mut damaged, mut uncertain) = (0, 0);
+        for damage in coordinator.damaged_partitions() {
+            damaged += 1;
+            uncertain += damage.uncertain_offsets as u64;
+        }
         CoordinatorFigures {
             rebalances: counters.rebalances_completed,
             joins: counters.joins,
@@ -28,6 +33,9 @@ impl Shard {
             log_bytes: coordinator.log_bytes(),
             requests_waiting: self.groups.requests_waiting() as u64,
             partitions_loading: coordinator.loading_partitions() as u64,
+            partitions_damaged: damaged,
+            partitions_unavailable: coordinator.unavailable_partitions().count() as u64,
+            offsets_uncertain: uncertain,
         }
     }
 
@@ -104,6 +112,7 @@ impl Shard {
             partition: entry.partition.unsigned_abs(),
             offset: entry.offset,
             lag: None,
+            is_uncertain: entry.is_uncertain,
         });
         GroupFigures {
             group: summary.group.to_owned(),

@@ -43,6 +43,7 @@ pub struct World {
     pub answers: BTreeMap<Ticket, GroupAnswer>,
     pub answered: BTreeMap<Ticket, usize>,
     pub truncations: usize,
+    pub not_accepted: usize,
     pub next_offset: i64,
     next_ticket: u64,
     restarts: u64,
@@ -62,6 +63,7 @@ impl World {
             answers: BTreeMap::new(),
             answered: BTreeMap::new(),
             truncations: 0,
+            not_accepted: 0,
             next_offset: 0,
             next_ticket: 0,
             restarts: 0,
@@ -100,6 +102,7 @@ impl World {
                     self.answers.insert(ticket, answer);
                 }
                 Output::Append { write, batch, .. } => self.in_flight.push_back((write, batch)),
+                Output::LossNotAccepted { .. } => self.not_accepted += 1,
                 Output::TruncateBefore { offset, .. } => {
                     self.truncations += 1;
                     self.log.retain(|batch| {

@@ -129,6 +129,7 @@ fn group(name: &str) -> GroupFigures {
         partition,
         offset: 60,
         lag: None,
+        is_uncertain: false,
     };
     GroupFigures {
         group: name.to_owned(),
