@@ -233,6 +233,10 @@ fn remedy(code: ErrorCode, detail: Option<&str>) -> String {
              shows them) and try again"
         }
         ErrorCode::GroupIdNotFound => "; `highwater group list` shows what exists",
+        ErrorCode::UnstableOffsetCommit => {
+            "; a later commit may be lost with part of the log of offsets: `highwater group \
+             accept-loss` shows what is known"
+        }
         ErrorCode::GroupMaxSizeReached => {
             "; run fewer members or raise group_members_max of the broker"
         }

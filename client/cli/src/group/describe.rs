@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use clap::Args;
 use highwater_client::ClientError;
 use highwater_client::calls::{
-    DescribeGroup, DescribedGroup, DescribedMember, OffsetFetch, OffsetSpec,
+    DescribeGroup, DescribedGroup, DescribedMember, FetchStanding, OffsetSpec, Standing,
 };
 use highwater_client::driver::Client;
 use highwater_client::group::TopicPartition;
@@ -37,6 +37,9 @@ pub struct DescribeArguments {
     state: bool,
 }
 
+/// In the place of an offset that may be older than what was committed last.
+const UNCERTAIN: &str = "uncertain";
+
 const OFFSET_COLUMNS: [(&str, Lean); 9] = [
     ("GROUP", Lean::Left),
     ("TOPIC", Lean::Left),
@@ -66,9 +69,10 @@ const STATE_COLUMNS: [(&str, Lean); 4] = [
 pub(crate) async fn run(arguments: DescribeArguments) -> Result<(), CommandError> {
     let client = arguments.common.connect.connect().await?;
     let names = match arguments.all {
-        true => client.list_groups(&[]).await?.into_keys().collect(),
+        true => client.list_known_groups(&[]).await?.0.into_keys().collect(),
         false => arguments.groups.clone(),
     };
+    let mut damaged = Vec::new();
     let mut table = match (arguments.members, arguments.state) {
         (true, _) => Table::new(&MEMBER_COLUMNS),
         (false, true) => Table::new(&STATE_COLUMNS),
@@ -80,7 +84,11 @@ pub(crate) async fn run(arguments: DescribeArguments) -> Result<(), CommandError
         match (arguments.members, arguments.state) {
             (true, _) => member_rows(name, &group, &mut table, &mut rows),
             (false, true) => state_row(name, &group, &mut table, &mut rows),
-            (false, false) => offset_rows(&client, name, &group, &mut table, &mut rows).await?,
+            (false, false) => {
+                if offset_rows(&client, name, &group, &mut table, &mut rows).await? {
+                    damaged.push(name.as_str());
+                }
+            }
         }
     }
     let text = match (rows.is_empty(), arguments.members) {
@@ -89,7 +97,15 @@ pub(crate) async fn run(arguments: DescribeArguments) -> Result<(), CommandError
         (true, true) => "There are no members\n".to_string(),
         (true, false) => "There are no members and no committed offsets\n".to_string(),
     };
-    Ok(print_either(arguments.common.json, &json!(rows), &text)?)
+    print_either(arguments.common.json, &json!(rows), &text)?;
+    match damaged.is_empty() {
+        true => Ok(()),
+        false => Err(CommandError::Failed(format!(
+            "part of the log of offsets is lost, and with it perhaps the last commits of {}; \
+             `highwater group accept-loss` shows what is known and goes on from there",
+            damaged.join(", ")
+        ))),
+    }
 }
 
 /// The group, which exists.
@@ -191,19 +207,19 @@ pub(crate) async fn ends_of(
     Ok(ends)
 }
 
+/// Adds the rows of a group. True when part of the log of its offsets is lost.
 async fn offset_rows(
     client: &Client,
     name: &str,
     group: &DescribedGroup,
     table: &mut Table,
     rows: &mut Vec<Value>,
-) -> Result<(), CommandError> {
-    let call = OffsetFetch {
+) -> Result<bool, CommandError> {
+    let call = FetchStanding {
         group: name.to_string(),
-        partitions: None,
-        require_stable: false,
     };
-    let committed = client.call_coordinator(name, &call).await?;
+    let standing = client.call_coordinator(name, &call).await?;
+    let committed = standing.partitions;
     let mut readers: BTreeMap<&TopicPartition, &DescribedMember> = BTreeMap::new();
     for member in &group.members {
         readers.extend(member.assigned.iter().map(|at| (at, member)));
@@ -213,7 +229,12 @@ async fn offset_rows(
     let topics: BTreeSet<String> = shown.iter().map(|at| at.topic.clone()).collect();
     let ends = ends_of(client, &topics, OffsetSpec::End).await?;
     for at in shown {
-        let current = committed.get(at).map(|one| one.offset);
+        let known = committed.get(at);
+        let current = match known {
+            Some(Standing::Committed(offset)) => Some(*offset),
+            Some(Standing::Uncertain(_)) | None => None,
+        };
+        let is_uncertain = matches!(known, Some(Standing::Uncertain(_)));
         let end = ends.get(at).copied();
         let lag = current
             .zip(end)
@@ -223,7 +244,10 @@ async fn offset_rows(
             name.to_string(),
             at.topic.clone(),
             at.partition.to_string(),
-            number_or_dash(current),
+            match is_uncertain {
+                true => UNCERTAIN.to_string(),
+                false => number_or_dash(current),
+            },
             number_or_dash(end),
             number_or_dash(lag),
             or_dash(reader.map(|one| one.member_id.as_str())),
@@ -235,6 +259,7 @@ async fn offset_rows(
             "topic": at.topic,
             "partition": at.partition,
             "current_offset": current,
+            "is_uncertain": is_uncertain,
             "log_end_offset": end,
             "lag": lag,
             "consumer_id": reader.map(|one| &one.member_id),
@@ -242,5 +267,5 @@ async fn offset_rows(
             "client_id": reader.map(|one| &one.client_id),
         }));
     }
-    Ok(())
+    Ok(standing.is_damaged)
 }

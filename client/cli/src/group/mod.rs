@@ -1,5 +1,6 @@
 //! `highwater group`: consumer groups from outside.
 
+mod accept_loss;
 mod describe;
 mod reset;
 
@@ -12,6 +13,9 @@ use crate::CommandError;
 use crate::arguments::Common;
 use crate::output::{Lean, Table, print_either};
 
+/// What is said behind a list that may lack groups.
+const LACKS_GROUPS: &str = "there may be other groups: part of the log of offsets is lost; \
+    `highwater group accept-loss` shows what is known of those above";
 /// What is printed instead of an empty table.
 const NO_GROUPS: &str = "There are no groups; `highwater consume TOPIC --group NAME` makes one\n";
 
@@ -47,6 +51,15 @@ pub enum GroupCommand {
 Each line of a file is TOPIC,PARTITION,OFFSET. Offsets that lie outside the log are moved to its
 nearer end.")]
     ResetOffsets(reset::ResetArguments),
+    /// Where part of the log of offsets is lost, take the offsets that are known for what there is.
+    /// Shows what is known; --execute does it.
+    #[command(after_help = "Examples:
+  highwater group accept-loss               what is known, what may be older than what was committed
+  highwater group accept-loss --execute     and consumers go on there
+
+Until then consumers wait whose last commit may be lost. A group for which the offset that is known
+will not do is moved first, with `highwater group reset-offsets`.")]
+    AcceptLoss(accept_loss::AcceptLossArguments),
     /// Delete groups that have no members, with all their committed offsets.
     #[command(after_help = "Example:\n  highwater group delete billing reports")]
     Delete {
@@ -136,6 +149,7 @@ pub(crate) async fn run(command: GroupCommand) -> Result<(), CommandError> {
         GroupCommand::List { common, state } => list(common, state).await,
         GroupCommand::Describe(arguments) => describe::run(arguments).await,
         GroupCommand::ResetOffsets(arguments) => reset::run(arguments).await,
+        GroupCommand::AcceptLoss(arguments) => accept_loss::run(arguments).await,
         GroupCommand::Delete { common, groups } => delete(common, groups).await,
         GroupCommand::DeleteOffsets {
             common,
@@ -147,7 +161,7 @@ pub(crate) async fn run(command: GroupCommand) -> Result<(), CommandError> {
 
 async fn list(common: Common, states: Vec<String>) -> Result<(), CommandError> {
     let client = common.connect.connect().await?;
-    let groups = client.list_groups(&states).await?;
+    let (groups, is_complete) = client.list_known_groups(&states).await?;
     let mut table = Table::new(&[
         ("GROUP", Lean::Left),
         ("STATE", Lean::Left),
@@ -173,7 +187,11 @@ async fn list(common: Common, states: Vec<String>) -> Result<(), CommandError> {
         true => NO_GROUPS.to_string(),
         false => table.render(),
     };
-    Ok(print_either(common.json, &json!(rows), &text)?)
+    print_either(common.json, &json!(rows), &text)?;
+    match is_complete {
+        true => Ok(()),
+        false => Err(CommandError::Failed(LACKS_GROUPS.to_string())),
+    }
 }
 
 async fn delete(common: Common, groups: Vec<String>) -> Result<(), CommandError> {

@@ -4,8 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 use clap::Args;
+use highwater_base::ErrorCode;
+use highwater_client::ClientError;
 use highwater_client::calls::{
-    CommittedOffset, DescribeGroup, GENERATION_NONE, OffsetCommit, OffsetFetch, OffsetSpec,
+    CommittedOffset, DescribeGroup, FetchStanding, GENERATION_NONE, OffsetCommit, OffsetSpec,
+    Standing,
 };
 use highwater_client::driver::Client;
 use highwater_client::group::TopicPartition;
@@ -87,16 +90,7 @@ pub(crate) async fn run(arguments: ResetArguments) -> Result<(), CommandError> {
         Some(listed) => partitions_of(&client, &parts_of(listed)).await?,
         None => partitions_of(&client, &arguments.topics).await?,
     };
-    let call = OffsetFetch {
-        group: arguments.group.clone(),
-        partitions: Some(partitions.clone()),
-        require_stable: false,
-    };
-    let committed = client.call_coordinator(&arguments.group, &call).await?;
-    let before: Offsets = committed
-        .into_iter()
-        .map(|(at, one)| (at, one.offset))
-        .collect();
+    let before = committed(&client, &arguments.group).await?;
     let wanted = wanted(&client, &arguments.target, &partitions, &before, listed).await?;
     if arguments.execute {
         commit(&client, &arguments.group, &wanted).await?;
@@ -104,12 +98,34 @@ pub(crate) async fn run(arguments: ResetArguments) -> Result<(), CommandError> {
     show(&arguments, &before, &wanted)
 }
 
+/// What is committed for certain: what may be older than that is what a reset is for.
+async fn committed(client: &Client, group: &str) -> Result<Offsets, CommandError> {
+    let call = FetchStanding {
+        group: group.to_string(),
+    };
+    let standing = client.call_coordinator(group, &call).await?;
+    let known = standing.partitions.into_iter();
+    let certain = known.filter_map(|(at, standing)| match standing {
+        Standing::Committed(offset) => Some((at, offset)),
+        Standing::Uncertain(_) => None,
+    });
+    Ok(certain.collect())
+}
+
 /// A member would commit over it at once, and not go on at the new offsets.
 async fn refuse_with_members(client: &Client, group: &str) -> Result<(), CommandError> {
     let call = DescribeGroup {
         group: group.to_string(),
     };
-    let members = client.call_coordinator(group, &call).await?.members;
+    let members = match client.call_coordinator(group, &call).await {
+        Ok(described) => described.members,
+        // The group may be lost with part of the log of offsets; so are its members.
+        Err(ClientError::Broker {
+            code: ErrorCode::KafkaStorageError,
+            ..
+        }) => vec![],
+        Err(error) => return Err(error.into()),
+    };
     match members.len() {
         0 => Ok(()),
         count => Err(CommandError::Failed(format!(

@@ -32,9 +32,17 @@ pub struct ListedGroup {
     pub kind: String,
 }
 
+/// What one broker tells.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct GroupList {
+    pub groups: Vec<ListedGroup>,
+    /// False when there may be more, because part of the broker's log of offsets is lost.
+    pub is_complete: bool,
+}
+
 impl Call for ListGroups {
     const API: ApiKey = ApiKey::ListGroups;
-    type Answer = Vec<ListedGroup>;
+    type Answer = GroupList;
 
     fn encode(&self, version: i16, out: &mut Vec<u8>) -> Result<(), EncodeError> {
         let states: Vec<&str> = self.states.iter().map(String::as_str).collect();
@@ -45,16 +53,22 @@ impl Call for ListGroups {
         .encode(version, out)
     }
 
-    fn decode(&self, version: i16, body: &[u8]) -> Result<Vec<ListedGroup>, AnswerError> {
+    fn decode(&self, version: i16, body: &[u8]) -> Result<GroupList, AnswerError> {
         let response = ListGroupsResponse::parse(version, body)?;
-        ClientError::check("the list of groups", response.error_code, None)?;
+        let is_complete = response.error_code != ErrorCode::KafkaStorageError.code();
+        if is_complete {
+            ClientError::check("the list of groups", response.error_code, None)?;
+        }
         let groups = response.groups.iter().map(|group| ListedGroup {
             group: group.group_id.to_string(),
             protocol_type: group.protocol_type.to_string(),
             state: group.group_state.to_string(),
             kind: group.group_type.to_string(),
         });
-        Ok(groups.collect())
+        Ok(GroupList {
+            groups: groups.collect(),
+            is_complete,
+        })
     }
 }
 

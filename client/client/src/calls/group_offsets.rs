@@ -23,7 +23,7 @@ use crate::error::ClientError;
 use crate::group::TopicPartition;
 
 /// Highest version of OffsetCommit and OffsetFetch that names topics instead of giving their ids.
-const VERSION_WITH_NAMES_MAX: i16 = 9;
+pub(super) const VERSION_WITH_NAMES_MAX: i16 = 9;
 /// Generation of a commit by somebody who is no member: allowed while the group has none.
 pub const GENERATION_NONE: i32 = -1;
 

@@ -9,6 +9,7 @@ mod configs;
 mod group_admin;
 mod group_membership;
 mod group_offsets;
+mod group_standing;
 mod log_dirs;
 mod metadata;
 mod offsets;
@@ -23,7 +24,7 @@ pub use configs::{
     DescribeConfigs,
 };
 pub use group_admin::{
-    DeleteGroup, DescribeGroup, DescribedGroup, DescribedMember, ListGroups, ListedGroup,
+    DeleteGroup, DescribeGroup, DescribedGroup, DescribedMember, GroupList, ListGroups, ListedGroup,
 };
 pub use group_membership::{
     Coordinator, FindCoordinator, Heartbeat, JoinGroup, JoinOutcome, JoinedGroup, JoinedMember,
@@ -32,6 +33,7 @@ pub use group_membership::{
 pub use group_offsets::{
     CommittedOffset, GENERATION_NONE, OffsetCommit, OffsetDelete, OffsetFetch, PartitionResults,
 };
+pub use group_standing::{FetchStanding, GroupStanding, Standing};
 pub use log_dirs::{DescribeLogDirs, PartitionOnDisk};
 pub use metadata::FetchMetadata;
 pub use offsets::{DeleteRecords, ListOffsets, OffsetAt, OffsetSpec};

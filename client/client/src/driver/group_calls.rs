@@ -34,8 +34,12 @@ impl<R: Runtime> Client<R> {
                 error,
                 ClientError::Disconnected { .. } | ClientError::Timeout { .. }
             );
-            let passes = error.kind() == ErrorKind::Retriable
-                && error.code() != Some(ErrorCode::UnknownTopicOrPartition);
+            // A topic that is not there, and a damaged log of offsets, stay so.
+            let stays = [
+                Some(ErrorCode::UnknownTopicOrPartition),
+                Some(ErrorCode::KafkaStorageError),
+            ];
+            let passes = error.kind() == ErrorKind::Retriable && !stays.contains(&error.code());
             if !passes || self.now().reached(deadline_ns) {
                 return Err(error);
             }
@@ -60,23 +64,44 @@ impl<R: Runtime> Client<R> {
     /// The groups of all brokers, by name.
     ///
     /// # Errors
-    /// A broker does not answer: a list without its groups would be wrong.
+    /// A broker does not answer or lacks groups: a list without them would be wrong.
     pub async fn list_groups(
         &self,
         states: &[String],
     ) -> Result<BTreeMap<String, ListedGroup>, ClientError> {
+        let (groups, is_complete) = self.list_known_groups(states).await?;
+        match is_complete {
+            true => Ok(groups),
+            false => Err(ClientError::Broker {
+                subject: "the list of groups".to_string(),
+                code: ErrorCode::KafkaStorageError,
+                detail: None,
+            }),
+        }
+    }
+
+    /// The groups that are known to all brokers, by name, and whether there can be no others.
+    ///
+    /// # Errors
+    /// A broker does not answer.
+    pub async fn list_known_groups(
+        &self,
+        states: &[String],
+    ) -> Result<(BTreeMap<String, ListedGroup>, bool), ClientError> {
         self.refresh(Some(Vec::new())).await?;
         let brokers: Vec<i32> =
             self.with_metadata(|metadata| metadata.brokers().map(|broker| broker.id).collect());
         let call = ListGroups {
             states: states.to_vec(),
         };
-        let mut groups = BTreeMap::new();
+        let (mut groups, mut is_complete) = (BTreeMap::new(), true);
         for broker in brokers {
-            for group in self.call(Target::Broker(broker), &call).await? {
+            let found = self.call(Target::Broker(broker), &call).await?;
+            is_complete &= found.is_complete;
+            for group in found.groups {
                 groups.insert(group.group.clone(), group);
             }
         }
-        Ok(groups)
+        Ok((groups, is_complete))
     }
 }
