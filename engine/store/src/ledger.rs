@@ -268,13 +268,14 @@ impl MarksLedger {
             generation,
             next_block: 0,
             file_blocks: [0; 2],
-            next_flush: 1,
+            next_flush: 0,
             flights: VecDeque::new(),
             buffers: Vec::new(),
             attached: false,
             failed: false,
         };
         let blocks = ledger.snapshot_blocks();
+        ledger.next_flush = 1;
         let file_blocks = (4 * blocks.len()).max(FILE_BLOCKS_MIN);
         ledger.file_blocks = [file_blocks; 2];
         let bytes: Vec<u8> = blocks.concat();
@@ -312,6 +313,11 @@ impl MarksLedger {
             generation: self.generation,
             index: index as u32,
             flags,
+            flush: self.next_flush + 1,
+            completed_flush: match self.flights.front() {
+                Some(oldest) => oldest.flush.0,
+                None => self.next_flush,
+            },
         }
     }
 

@@ -1,8 +1,8 @@
 //! The bytes of the marks ledger: fixed-size records in checksummed blocks of 4 KiB.
 //!
 //! Block: magic u32, version u16, core u16, generation u64, index u32, record count u16, flags u16,
-//! crc32c u32 (of the block with this field zero), four zero bytes, run u64, zeros up to byte 64, then
-//! records of 48 bytes, all little endian.
+//! crc32c u32 (of the block with this field zero), four zero bytes, run u64, flush u64, completed
+//! flush u64, zeros up to byte 64, then records of 48 bytes, all little endian.
 //! Record: kind u8, three zero bytes, partition i32, topic id, epoch u32, position u32, two i64 whose
 //! meaning the kind gives.
 
@@ -16,6 +16,8 @@ const HEADER_BYTES: usize = 64;
 const RECORD_BYTES: usize = 48;
 const CRC_AT: usize = 24;
 const RUN_AT: usize = 32;
+const FLUSH_AT: usize = 40;
+const COMPLETED_AT: usize = 48;
 
 /// Records one block holds.
 pub const RECORDS_PER_BLOCK: usize = (BLOCK_BYTES - HEADER_BYTES) / RECORD_BYTES;
@@ -172,6 +174,19 @@ pub struct BlockHeader {
     pub generation: u64,
     pub index: u32,
     pub flags: u16,
+    /// The flush it belongs to, and the newest one that was complete when it was made, both counted
+    /// from 1 and the snapshot of a start; 0 of versions that did not tell.
+    pub flush: u64,
+    pub completed_flush: u64,
+}
+
+impl BlockHeader {
+    /// Whether a block behind this one that is damaged in every copy may have been on its way when the
+    /// power went, so that nobody relied on it: no later block knows its flush to be complete.
+    #[must_use]
+    pub fn next_was_in_flight(&self, completed_flush_later: u64) -> bool {
+        self.flush > 0 && completed_flush_later <= self.flush
+    }
 }
 
 /// Writes a block over `out`, which is exactly one block.
@@ -186,6 +201,8 @@ pub fn encode_block(header: &BlockHeader, marks: &[Mark], out: &mut [u8]) {
     out[20..22].copy_from_slice(&(marks.len() as u16).to_le_bytes());
     out[22..24].copy_from_slice(&header.flags.to_le_bytes());
     out[RUN_AT..RUN_AT + 8].copy_from_slice(&header.run.to_le_bytes());
+    out[FLUSH_AT..FLUSH_AT + 8].copy_from_slice(&header.flush.to_le_bytes());
+    out[COMPLETED_AT..COMPLETED_AT + 8].copy_from_slice(&header.completed_flush.to_le_bytes());
     for (at, mark) in marks.iter().enumerate() {
         let from = HEADER_BYTES + at * RECORD_BYTES;
         out[from..from + RECORD_BYTES].copy_from_slice(&mark.encode());
@@ -219,6 +236,8 @@ pub fn decode_block(block: &[u8]) -> Option<(BlockHeader, Vec<Mark>)> {
         generation: u64::from_le_bytes(take(block, 8)),
         index: u32::from_le_bytes(take(block, 16)),
         flags: u16::from_le_bytes(take(block, 22)),
+        flush: u64::from_le_bytes(take(block, FLUSH_AT)),
+        completed_flush: u64::from_le_bytes(take(block, COMPLETED_AT)),
     };
     let marks = (0..count)
         .map(|at| Mark::decode(&take(block, HEADER_BYTES + at * RECORD_BYTES)))
@@ -277,6 +296,8 @@ mod tests {
             generation: 9,
             index: 4,
             flags: SNAPSHOT_ENDS,
+            flush: 3,
+            completed_flush: 2,
         };
         let mut block = vec![0xaa; BLOCK_BYTES];
         encode_block(&header, &marks, &mut block);

@@ -147,6 +147,8 @@ impl Node {
             generation: 0,
             index: 0,
             flags: SNAPSHOT_ENDS,
+            flush: 0,
+            completed_flush: 0,
         };
         // As large as a ledger makes its files at least.
         let mut bytes = vec![0; 256 * BLOCK_BYTES];

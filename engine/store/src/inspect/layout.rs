@@ -158,6 +158,8 @@ const LEDGER_BLOCK: Layout = &[
     ("crc32c", Shape::LittleHex(4)),
     ("reserved", Shape::Zeros(4)),
     ("run", Shape::Little(8)),
+    ("flush", Shape::Little(8)),
+    ("completed_flush", Shape::Little(8)),
     ("reserved", Shape::ZerosTo(64)),
 ];
 
@@ -289,6 +291,8 @@ mod tests {
             generation: 9,
             index: 4,
             flags: 1,
+            flush: 7,
+            completed_flush: 6,
         };
         let mut block = vec![0; BLOCK_BYTES];
         encode_block(&header, &[mark], &mut block);
@@ -296,6 +300,7 @@ mod tests {
         assert_contiguous(&fields, 64);
         assert_eq!(value(&fields, "generation"), "9");
         assert_eq!(value(&fields, "index"), "4");
+        assert_eq!(value(&fields, "flush"), "7");
         assert_eq!(value(&fields, "record_count"), "1");
         let fields = ledger_mark_fields(&block[64..112]);
         assert_contiguous(&fields, 48);

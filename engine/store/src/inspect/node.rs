@@ -12,7 +12,7 @@ use super::{Finding, FindingKind, LogImage, PartitionVerdict, VerifyHost, read_c
 use crate::LedgerImage;
 use crate::checkpoint::DIRECTORY as CHECKPOINT_DIRECTORY;
 use crate::ledger::{COPIES, DIRECTORY as MARKS_DIRECTORY, cores_found, path_of, read_what_can_be};
-use crate::marks::{BlockHeader, PartitionKey, decode_block};
+use crate::marks::{BlockHeader, PartitionKey, SNAPSHOT_ENDS, decode_block};
 use crate::superblock::{self, Copy, Superblock, SuperblockError};
 
 /// What is known of a node before its partitions are looked at. Empty for files outside a data
@@ -184,11 +184,24 @@ fn ledger_half(boot: &dyn BootDisk, core: CoreId, half: u64, host: &mut dyn Veri
         }
     }
     let good = copies.iter().flatten().filter_map(|block| match block {
-        BlockState::Good(header) => Some((header.generation, header.index)),
+        BlockState::Good(header) => Some(*header),
         _ => None,
     });
+    let good: Vec<BlockHeader> = good.collect();
     // The last block of the newest generation: behind it, what is damaged was being written.
-    let (generation, last) = good.max().unwrap_or_default();
+    let newest = good.iter().map(|header| (header.generation, header.index));
+    let (generation, last) = newest.max().unwrap_or_default();
+    let was_in_flight = |index: u32| {
+        let of_it = || good.iter().filter(|header| header.generation == generation);
+        let before = of_it().filter(|header| header.index < index);
+        let before = before.max_by_key(|header| header.index);
+        let later = of_it().filter(|header| header.index > index);
+        let completed = later.map(|header| header.completed_flush).max();
+        let is_in_snapshot =
+            !of_it().any(|header| header.flags & SNAPSHOT_ENDS != 0 && header.index < index);
+        let completed = completed.unwrap_or_default();
+        !is_in_snapshot && before.is_some_and(|it| it.next_was_in_flight(completed))
+    };
     let mut lost = false;
     for copy in 0..COPIES {
         let path = path_of(core, copy, half);
@@ -202,7 +215,7 @@ fn ledger_half(boot: &dyn BootDisk, core: CoreId, half: u64, host: &mut dyn Veri
                 matches!(other, Some(BlockState::Good(it)) if it.generation == generation);
             let kind = match other_has {
                 true => FindingKind::LedgerBlock,
-                false if index > last => FindingKind::LedgerTornTail,
+                false if index > last || was_in_flight(index) => FindingKind::LedgerTornTail,
                 false => FindingKind::LedgerUnreadable,
             };
             lost |= kind == FindingKind::LedgerUnreadable;

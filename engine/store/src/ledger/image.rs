@@ -311,7 +311,8 @@ impl Generation {
     }
 
     /// The newest generation with a complete snapshot. A block that is missing behind the snapshot
-    /// was still on its way when a later one arrived; one that is damaged in both copies is a gap.
+    /// was still on its way when a later one arrived; one that is damaged in both copies is a gap,
+    /// unless it may have been on its way as well.
     /// Then the newest one above it with a gap in its snapshot.
     fn newest(
         blocks: &BTreeMap<(u64, u32), Block>,
@@ -331,8 +332,15 @@ impl Generation {
                 last = *index;
                 marks.extend_from_slice(found);
             }
+            let of = |from: u32, to: u32| blocks.range((number, from)..(number, to));
             let is_gap = |(index, copies): (&u32, &usize)| {
-                *copies == COPIES && *index < last && !blocks.contains_key(&(number, *index))
+                let before = of(0, *index).next_back().map(|(_, (header, _))| header);
+                let later = of(*index, u32::MAX).map(|(_, (header, _))| header.completed_flush);
+                let later = later.max().unwrap_or_default();
+                *copies == COPIES
+                    && *index < last
+                    && !blocks.contains_key(&(number, *index))
+                    && !(complete && before.is_some_and(|it| it.next_was_in_flight(later)))
             };
             let gap = damaged.iter().any(is_gap);
             if gap && !complete {

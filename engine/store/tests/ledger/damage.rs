@@ -51,6 +51,35 @@ fn a_whole_copy_can_be_gone_and_damage_may_alternate() {
     assert_holds(&alternating, &expected);
 }
 
+#[test]
+fn a_block_torn_in_both_copies_while_a_later_one_arrived_is_no_lost_mark() {
+    for completes in [false, true] {
+        let mut disk = TestDisk::default();
+        let mut ledger = start(&mut disk);
+        let mut requests = Vec::new();
+        // Three flushes; the second ends before the third begins, or does not.
+        for number in 0..3 {
+            ledger.record(progress(0, 10 * (number + 1)));
+            ledger.flush(true, &mut requests);
+            let ends = number == 0 || (number == 1 && completes);
+            for request in requests.drain(..) {
+                let completion = disk.execute(request);
+                if let Some(completion) = completion.filter(|_| ends) {
+                    ledger.complete(completion);
+                }
+            }
+        }
+        // Block 0 is the snapshot.
+        disk.flip(A[0], 2, 700);
+        disk.flip(A[1], 2, 900);
+        assert_eq!(
+            read(&disk).is_readable(),
+            !completes,
+            "completes: {completes}"
+        );
+    }
+}
+
 /// Also in the snapshot, where the generation before it would still be readable, but old.
 #[test]
 fn damage_in_both_copies_of_a_block_is_reported() {
