@@ -426,11 +426,6 @@ impl Store {
             }
             segment.settled = true;
             segment.index.seal(&[]);
-            // What is damaged is scanned again at the next start, as it is now: no sidecar may spare
-            // it that, and nothing of the file is cut.
-            if !segment.hole_positions.is_empty() {
-                continue;
-            }
             let (base, epoch) = (segment.base_offset, segment.epoch);
             requests.push(DiskOperation::WriteWhole {
                 path: segment_path(&directory, base, epoch, "index"),
