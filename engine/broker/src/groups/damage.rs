@@ -100,6 +100,7 @@ impl Shard {
         let damaged = self.groups.is_damaged(partition);
         self.groups.coordinator.log_start_moved(partition, offset);
         if damaged && !self.groups.is_damaged(partition) {
+            self.partitions[log.0 as usize].is_unvouched = false;
             tracing::info!(partition, "a partition of offsets is whole again");
         }
     }

@@ -229,6 +229,11 @@ impl Shard {
         } = &mut self.groups;
         loads.reading.remove(&partition);
         loads.failed.remove(&partition);
+        if self.partitions[log.0 as usize].is_unvouched {
+            // Marks were lost: the log may have gone on behind what is there.
+            let end = self.store.high_watermark(log);
+            coordinator.lost(partition, end, end);
+        }
         let image = &self.image;
         // Only a deletion that was read takes committed offsets with it.
         let exists = |topic: &str| !image.was_deleted(topic);
