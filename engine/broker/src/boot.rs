@@ -5,6 +5,7 @@
 //! metadata log and shares its records; then every core recovers its own partitions, in parallel;
 //! and before the first of them serves, what the former process left for recovery is removed.
 
+mod formatting;
 pub(crate) mod partitions;
 pub(crate) mod restored;
 pub(crate) mod set_aside;
@@ -12,17 +13,16 @@ pub(crate) mod set_aside;
 mod tests;
 
 use std::net::{SocketAddr, TcpListener};
-use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
 
 use highwater_base::disk::{BootDisk, DiskError};
-use highwater_base::{ClusterId, CoreId, DiskId, NodeId, Offset};
+use highwater_base::{CoreId, Offset};
 use highwater_reactor::{Deal, DirectIo, DiskProbe, Idle, Listener, OsBootDisk, ReactorConfig};
 use highwater_store::{
     Barrier, LedgerImage, LogId, MarksLedger, PartitionKey, PartitionSpec, Store, StoreConfig,
-    Superblock, SuperblockError,
+    Superblock,
 };
 
 use crate::barrier;
@@ -35,6 +35,7 @@ use crate::partition_table::PartitionTable;
 use crate::quarantine::{DeleteRetention, Entry, Reason};
 use crate::shard::{INITIAL_EPOCH, NodeIdentity, Shard, ShardParts};
 
+pub use formatting::open_superblock;
 use set_aside::{Moved, Tombstones};
 
 /// A start that cannot be, in a sentence that says what to do.
@@ -44,64 +45,6 @@ pub struct BootError(pub String);
 
 fn say(error: impl std::fmt::Display) -> BootError {
     BootError(error.to_string())
-}
-
-/// Opens the superblock, or formats an empty directory.
-///
-/// # Errors
-/// A directory of something else, of a newer format, or with a damaged superblock.
-pub fn open_superblock(
-    boot: &mut OsBootDisk,
-    data_dir: &Path,
-    node_id: i32,
-) -> Result<Superblock, BootError> {
-    match Superblock::open(boot) {
-        Ok(superblock) => {
-            if superblock.node_id != NodeId(node_id) {
-                return Err(BootError(format!(
-                    "{} belongs to node_id {}, the configuration says {node_id}; set node_id = {} \
-                     or choose another data_dir",
-                    data_dir.display(),
-                    superblock.node_id.0,
-                    superblock.node_id.0
-                )));
-            }
-            Ok(superblock)
-        }
-        Err(SuperblockError::Absent) => format_directory(boot, data_dir, node_id),
-        Err(error) => Err(BootError(format!("{}: {error}", data_dir.display()))),
-    }
-}
-
-/// What is in a directory before it is formatted, or when that was interrupted. The superblock is
-/// known to say nothing by then.
-fn is_left_by_formatting(name: &str) -> bool {
-    matches!(name, "lock" | "lost+found" | "superblock")
-        || name.starts_with(highwater_reactor::DIRECT_IO_PROBE_PREFIX)
-}
-
-fn format_directory(
-    boot: &mut OsBootDisk,
-    data_dir: &Path,
-    node_id: i32,
-) -> Result<Superblock, BootError> {
-    let foreign = boot
-        .list("")
-        .map_err(say)?
-        .into_iter()
-        .find(|entry| !is_left_by_formatting(&entry.name));
-    if let Some(entry) = foreign {
-        return Err(BootError(format!(
-            "{} holds {:?} but no superblock, so it is no data directory of Highwater; choose an \
-             empty or new directory as data_dir",
-            data_dir.display(),
-            entry.name
-        )));
-    }
-    let cluster_id = ClusterId(highwater_reactor::random_bytes());
-    let disk_id = DiskId(highwater_reactor::random_bytes());
-    Superblock::format(boot, cluster_id, NodeId(node_id), disk_id)
-        .map_err(|error| BootError(format!("cannot format {}: {error}", data_dir.display())))
 }
 
 /// Passes the metadata records from core 0, which reads them, to the other cores.
@@ -202,7 +145,7 @@ pub(crate) fn read_metadata(
     };
     store
         .scan(boot, log, Offset(start.0), &mut visit)
-        .map_err(|error| format!("the metadata log cannot be read: {error}"))?;
+        .map_err(|error| format!("the metadata log cannot be read: {error}; {REMEDY}"))?;
     match wrong {
         Some(error) => Err(format!("{error}; was it written by a newer version?")),
         None => Ok(records),

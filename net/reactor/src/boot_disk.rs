@@ -57,12 +57,24 @@ fn sort<T>(result: io::Result<T>) -> Result<T, DiskError> {
     result.map_err(|error| disk_error(&error))
 }
 
+/// What an entry is, or is a link to. `None` for a link to nothing, and for pipes, sockets and
+/// devices: whoever opened one of those to read it would wait for a writer that never comes.
+fn behind(entry: &fs::DirEntry) -> io::Result<Option<fs::Metadata>> {
+    let metadata = match fs::metadata(entry.path()) {
+        Err(_) if entry.file_type()?.is_symlink() => return Ok(None),
+        other => other?,
+    };
+    Ok(Some(metadata).filter(|it| it.is_dir() || it.is_file()))
+}
+
 impl BootDisk for OsBootDisk {
     fn list(&self, path: &str) -> Result<Vec<DirectoryEntry>, DiskError> {
         let mut entries = Vec::new();
         for entry in sort(fs::read_dir(self.root.join(path)))? {
             let entry = sort(entry)?;
-            let metadata = sort(entry.metadata())?;
+            let Some(metadata) = sort(behind(&entry))? else {
+                continue;
+            };
             entries.push(DirectoryEntry {
                 name: entry.file_name().to_string_lossy().into_owned(),
                 is_directory: metadata.is_dir(),
@@ -144,5 +156,35 @@ impl BootDisk for OsBootDisk {
 
     fn remove(&mut self, path: &str) -> Result<(), DiskError> {
         sort(blocking::remove(&self.root.join(path)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pipes_and_links_to_nothing_are_not_listed() {
+        let root = std::env::temp_dir().join(format!("highwater-listed-{}", std::process::id()));
+        fs::create_dir_all(root.join("directory")).unwrap();
+        fs::write(root.join("file"), b"12345").unwrap();
+        std::os::unix::fs::symlink("file", root.join("link")).unwrap();
+        std::os::unix::fs::symlink("nowhere", root.join("dangling")).unwrap();
+        let pipe = std::process::Command::new("mkfifo")
+            .arg(root.join("pipe"))
+            .status();
+        assert!(pipe.unwrap().success());
+        let listed = OsBootDisk::new(&root, false).list("").unwrap();
+        fs::remove_dir_all(&root).unwrap();
+        let told: Vec<_> = listed
+            .iter()
+            .map(|entry| (entry.name.as_str(), entry.is_directory, entry.size_bytes))
+            .collect();
+        let wanted = [
+            ("directory", true, 0),
+            ("file", false, 5),
+            ("link", false, 5),
+        ];
+        assert_eq!(told, wanted);
     }
 }

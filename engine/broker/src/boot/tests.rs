@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::atomic::AtomicU32;
 
 use highwater_base::disk::{DiskCompletion, DiskOperation, FileId};
-use highwater_base::{BatchHeader, Now, TopicId};
+use highwater_base::{BatchHeader, ClusterId, Now, TopicId};
 use highwater_reactor::{Finding, WriteCache};
 
 use super::*;
@@ -118,7 +118,20 @@ fn data_without_a_superblock_is_not_formatted_over() {
     disk.create_zeroed("superblock", 4 * 4096).expect("created");
     disk.write_whole("topics/orders/x", b"x").expect("written");
     let error = open_superblock(&mut disk, &directory.0, 5).expect_err("refused");
-    assert!(error.to_string().contains("topics"), "{error}");
+    for part in ["topics/", "superblock", "restore"] {
+        assert!(error.to_string().contains(part), "{error}");
+    }
+}
+
+#[test]
+fn a_directory_of_something_else_is_not_formatted() {
+    let directory = TestDirectory::new();
+    let mut disk = directory.disk();
+    disk.write_whole("photos/x", b"x").expect("written");
+    let error = open_superblock(&mut disk, &directory.0, 5).expect_err("refused");
+    for part in ["photos", "empty or new directory"] {
+        assert!(error.to_string().contains(part), "{error}");
+    }
 }
 
 fn tombstones_of(records: &[MetadataRecord]) -> (Image, Tombstones) {
