@@ -117,13 +117,8 @@ impl Superblock {
     /// # Errors
     /// Absent, damaged, or of an unknown format.
     pub fn open(boot: &dyn BootDisk) -> Result<Superblock, SuperblockError> {
-        let mut bytes = vec![0u8; COPIES * BLOCK_BYTES];
-        match boot.read(PATH, 0, &mut bytes) {
-            Ok(_) => {}
-            Err(DiskError::NotFound) => return Err(SuperblockError::Absent),
-            Err(error) => return Err(SuperblockError::Disk(error)),
-        }
-        let copies: Vec<Copy> = bytes.chunks_exact(BLOCK_BYTES).map(decode).collect();
+        let copies = (0..COPIES).map(|copy| read_copy(boot, copy));
+        let copies = copies.collect::<Result<Vec<Copy>, SuperblockError>>()?;
         let damaged = copies
             .iter()
             .filter(|copy| matches!(copy, Copy::Damaged))
@@ -262,6 +257,17 @@ impl Superblock {
         let crc = crc32c(&block[..CONTENT_BYTES]);
         block[CONTENT_BYTES..CONTENT_BYTES + 4].copy_from_slice(&crc.to_le_bytes());
         block
+    }
+}
+
+/// Each copy is read by itself: a sector that the disk does not give costs one of the four.
+fn read_copy(boot: &dyn BootDisk, copy: usize) -> Result<Copy, SuperblockError> {
+    let mut block = vec![0u8; BLOCK_BYTES];
+    match boot.read(PATH, (copy * BLOCK_BYTES) as u64, &mut block) {
+        Ok(_) => Ok(decode(&block)),
+        Err(DiskError::NotFound) => Err(SuperblockError::Absent),
+        Err(DiskError::Io(_)) => Ok(Copy::Damaged),
+        Err(error) => Err(SuperblockError::Disk(error)),
     }
 }
 

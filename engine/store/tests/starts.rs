@@ -412,6 +412,18 @@ fn one_copy_of_the_first_superblock_alone_was_never_formatted() {
 }
 
 #[test]
+fn a_sector_that_cannot_be_read_costs_one_copy_of_the_superblock() {
+    let (mut disk, mut superblock) = formatted();
+    superblock.mark_running(&mut disk, 0).expect("writes");
+    disk.unreadable.insert(("superblock".to_owned(), 0));
+    assert_eq!(Superblock::open(&disk), Ok(superblock));
+    let rest = (1..4).map(|block| ("superblock".to_owned(), block));
+    disk.unreadable.extend(rest);
+    let error = Superblock::open(&disk).expect_err("nothing can be read");
+    assert!(error.to_string().contains("restore the directory"), "{error}");
+}
+
+#[test]
 fn one_copy_of_a_later_or_damaged_superblock_is_not_overlooked() {
     let (mut disk, mut superblock) = formatted();
     superblock.mark_running(&mut disk, 0).expect("writes");
