@@ -420,7 +420,10 @@ fn a_sector_that_cannot_be_read_costs_one_copy_of_the_superblock() {
     let rest = (1..4).map(|block| ("superblock".to_owned(), block));
     disk.unreadable.extend(rest);
     let error = Superblock::open(&disk).expect_err("nothing can be read");
-    assert!(error.to_string().contains("restore the directory"), "{error}");
+    assert!(
+        error.to_string().contains("restore the directory"),
+        "{error}"
+    );
 }
 
 #[test]
