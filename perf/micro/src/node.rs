@@ -108,6 +108,7 @@ impl Node {
             table,
             logs: vec![log],
             leader: None,
+            unvouched: Vec::new(),
             metadata_records_replayed: 0,
             group_id_seed: 1,
         };
