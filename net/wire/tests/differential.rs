@@ -22,7 +22,13 @@ const NEWER: [(&str, i16, i16); 2] = [
 const UNKNOWN: [(&str, i16); 2] = [("OffsetCommitRequest", 10), ("OffsetFetchRequest", 10)];
 
 /// Tagged fields of our own (numbers from 10000 on): others keep them as bytes without a name.
-const OURS: [&str; 3] = ["segments", "log_start_offset", "high_watermark"];
+const OURS: [&str; 5] = [
+    "segments",
+    "log_start_offset",
+    "high_watermark",
+    "from_offset",
+    "to_offset",
+];
 const MESSAGES_WITH_OURS: [&str; 1] = ["DescribeLogDirsResponse"];
 
 /// Numbers by value with the names of the fields that hold them, from a message's debug text.
