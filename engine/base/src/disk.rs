@@ -45,8 +45,9 @@ pub enum DiskOperation {
     /// Creates the attached file with its parent directories, reserves `size_bytes` (blocks
     /// allocated, file size set), writes the first `first_len` bytes of `first_block` at offset 0,
     /// and makes file, size and directory entry durable. That takes a flush of the device, which a
-    /// log counts on: writes that had completed when this began are durable with it. Replaces an
-    /// existing file.
+    /// log counts on: writes that had completed when this began are durable with it. Fails with
+    /// `Exists` where the name is taken, and leaves what has it as it is; after any other failure the
+    /// name is free.
     Create {
         file: FileId,
         size_bytes: u64,
@@ -57,7 +58,8 @@ pub enum DiskOperation {
     /// that later appends there change no metadata. Background work.
     Zero { file: FileId, offset: u64, len: u64 },
     /// Writes `buffer[start..start + len]` at `offset`. `len` may reach beyond the buffer's filled
-    /// part up to its block end (padding). `start` is block-aligned too.
+    /// part up to its block end (padding). `start` is block-aligned too. Appends may go on meanwhile:
+    /// the host sees to it that no byte changes while the device reads it.
     Write {
         file: FileId,
         offset: u64,
@@ -81,7 +83,8 @@ pub enum DiskOperation {
     },
     /// Replaces a small file as a whole: temporary file, fsync, rename, fsync of the directory.
     WriteWhole { path: String, bytes: Vec<u8> },
-    /// Moves a file or directory, durably; parents of `to` are created.
+    /// Moves a file or directory, durably; parents of `to` are created. Fails with `Exists` where that
+    /// name is taken: nothing is ever replaced.
     Rename { from: String, to: String },
     /// Deletes a file or a directory tree, durably. Absent is success.
     Remove { path: String },
@@ -103,6 +106,9 @@ pub enum DiskError {
     /// The file does not exist.
     #[error("file not found")]
     NotFound,
+    /// The name is taken, by something that is not to be replaced.
+    #[error("a file of this name exists already")]
+    Exists,
     /// EROFS or EACCES.
     #[error("read-only or not permitted (errno {0})")]
     Denied(i32),
@@ -119,6 +125,7 @@ impl DiskError {
         match errno {
             28 | 122 => DiskError::Full,
             2 => DiskError::NotFound,
+            17 => DiskError::Exists,
             1 | 13 | 30 => DiskError::Denied(errno),
             other => DiskError::Io(other),
         }
@@ -144,13 +151,14 @@ pub trait BootDisk {
     /// filesystem has it (`offset` and length are multiples of the block size).
     fn write(&mut self, path: &str, offset: u64, bytes: &[u8]) -> Result<(), DiskError>;
     /// Creates a file of `size_bytes` zero bytes whose blocks are written, with its parents,
-    /// durably. Replaces an existing file.
+    /// durably. `Exists` where the name is taken: who may replace that file removes it first.
     fn create_zeroed(&mut self, path: &str, size_bytes: u64) -> Result<(), DiskError>;
     /// Replaces a small file as a whole, durably (temporary file, fsync, rename).
     fn write_whole(&mut self, path: &str, bytes: &[u8]) -> Result<(), DiskError>;
     /// Shortens an existing file, durably.
     fn truncate(&mut self, path: &str, size_bytes: u64) -> Result<(), DiskError>;
-    /// Moves a file or directory, durably; parents of `to` are created.
+    /// Moves a file or directory, durably; parents of `to` are created. `Exists` where that name is
+    /// taken.
     fn rename(&mut self, from: &str, to: &str) -> Result<(), DiskError>;
     /// Deletes a file or directory tree, durably. Absent is success.
     fn remove(&mut self, path: &str) -> Result<(), DiskError>;

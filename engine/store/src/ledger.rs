@@ -287,7 +287,10 @@ impl MarksLedger {
                     || matches!(boot.read(&path, 0, &mut [0u8; 1]), Err(DiskError::NotFound));
                 if fresh {
                     let size = (file_blocks * BLOCK_BYTES) as u64;
-                    let made = boot.create_zeroed(&path, size);
+                    // What the file held is in the image by now, or in the other one.
+                    let made = boot
+                        .remove(&path)
+                        .and_then(|()| boot.create_zeroed(&path, size));
                     made.map_err(|error| LedgerError {
                         path: path.clone(),
                         error,

@@ -386,9 +386,20 @@ impl Store {
     }
 
     /// The file has its final name: later opens use it.
-    pub(crate) fn rename_done(&mut self, log: LogId, result: Result<usize, DiskError>) {
+    pub(crate) fn rename_done(
+        &mut self,
+        log: LogId,
+        result: Result<usize, DiskError>,
+        events: &mut Vec<StoreEvent>,
+    ) {
         let state = self.log_mut(log);
         state.renaming = false;
+        if result == Err(DiskError::Exists) {
+            // Somebody else's file has the name. What is acknowledged is in ours, under its former
+            // name, and only recovery can tell which of them is the segment.
+            let path = state.directory();
+            return self.fail(path, DiskError::Exists, events);
+        }
         let (Some(at), Ok(_)) = (state.first_unnamed(), result) else {
             // Recovery finds it under the old name as well; the next durable write tries again.
             return;

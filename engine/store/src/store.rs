@@ -200,7 +200,9 @@ fn may_have_lost_writes(kind: u64, error: DiskError) -> bool {
         // A tree that is in use or not empty stays where it is, and that is all.
         (token_kind::REMOVE | token_kind::MOVE_ASIDE, error) => error == DiskError::Io(EIO),
         (_, DiskError::Io(errno)) => !DESCRIPTORS.contains(&errno),
-        (_, DiskError::Full | DiskError::NotFound | DiskError::Denied(_)) => false,
+        (_, DiskError::Full | DiskError::NotFound | DiskError::Exists | DiskError::Denied(_)) => {
+            false
+        }
     }
 }
 
@@ -530,7 +532,7 @@ impl Store {
                     self.prepared_done(now, log, completion.result, events)
                 }
                 token_kind::LOAD => self.load_done(log, completion.result, events),
-                token_kind::RENAME => self.rename_done(log, completion.result),
+                token_kind::RENAME => self.rename_done(log, completion.result, events),
                 _ => {}
             }
         }

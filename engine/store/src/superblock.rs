@@ -96,7 +96,9 @@ impl Superblock {
         node_id: NodeId,
         disk_id: DiskId,
     ) -> Result<Superblock, SuperblockError> {
-        boot.create_zeroed(PATH, (COPIES * BLOCK_BYTES) as u64)
+        // One may be there that an interrupted formatting left, and says nothing.
+        boot.remove(PATH)
+            .and_then(|()| boot.create_zeroed(PATH, (COPIES * BLOCK_BYTES) as u64))
             .map_err(SuperblockError::Disk)?;
         let superblock = Superblock {
             cluster_id,

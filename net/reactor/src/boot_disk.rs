@@ -35,8 +35,8 @@ impl OsBootDisk {
         let flags = if self.direct { libc::O_DIRECT } else { 0 };
         OpenOptions::new()
             .write(true)
+            .create_new(create && !cfg!(mutant = "R11"))
             .create(create)
-            .truncate(create)
             .custom_flags(flags)
             .open(path)
     }
@@ -105,7 +105,11 @@ impl BootDisk for OsBootDisk {
             "boot writes are whole blocks"
         );
         let file = sort(self.open_for_write(&self.root.join(path), false))?;
-        sort(Self::write_blocks(&file, offset, bytes).and_then(|()| file.sync_data()))
+        let written = sort(Self::write_blocks(&file, offset, bytes));
+        match cfg!(mutant = "R06") {
+            true => written,
+            false => written.and_then(|()| sort(file.sync_data())),
+        }
     }
 
     fn create_zeroed(&mut self, path: &str, size_bytes: u64) -> Result<(), DiskError> {
@@ -142,16 +146,7 @@ impl BootDisk for OsBootDisk {
     }
 
     fn rename(&mut self, from: &str, to: &str) -> Result<(), DiskError> {
-        let (from, to) = (self.root.join(from), self.root.join(to));
-        let rename = || -> io::Result<()> {
-            if let Some(parent) = to.parent() {
-                blocking::create_directories(parent)?;
-            }
-            fs::rename(&from, &to)?;
-            blocking::sync_parent(&to)?;
-            blocking::sync_parent(&from)
-        };
-        sort(rename())
+        sort(blocking::rename(&self.root.join(from), &self.root.join(to)))
     }
 
     fn remove(&mut self, path: &str) -> Result<(), DiskError> {

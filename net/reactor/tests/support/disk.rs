@@ -8,7 +8,7 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 
 use highwater_base::AlignedBuffer;
 use highwater_base::disk::{DiskCompletion, DiskError, DiskOperation, FileId};
-use highwater_reactor::{ConnectionId, Frame, FrameVerdict, Outbox};
+use highwater_reactor::{ConnectionId, Frame, FrameVerdict, Outbox, ReactorConfig};
 
 use super::{Client, Node, Script, ask_disk, heard};
 
@@ -46,13 +46,18 @@ pub struct Disk {
 
 impl Disk {
     pub fn start() -> Disk {
+        Disk::start_with(|_| {})
+    }
+
+    /// With settings changed by `change`.
+    pub fn start_with(change: impl FnOnce(&mut ReactorConfig)) -> Disk {
         let (jobs, taken) = channel();
         let (told, ends) = channel();
         let works = std::sync::Mutex::new(Some(Works {
             jobs: taken,
             ends: told,
         }));
-        let node = Node::start(1, move |_| {
+        let node = Node::start_with(1, change, move |_| {
             let works = works.lock().expect("one core").take();
             works.expect("made once")
         });

@@ -145,7 +145,7 @@ impl BootDisk for TestDisk {
     }
 
     fn create_zeroed(&mut self, path: &str, size_bytes: u64) -> Result<(), DiskError> {
-        self.check_cut(self.names.find(path), 0);
+        self.require_free(path)?;
         let fate = self.step()?;
         // Made, then written block after block: power loss leaves the front of it.
         let blocks = size_bytes as usize / BLOCK;
@@ -180,7 +180,7 @@ impl BootDisk for TestDisk {
 
     fn rename(&mut self, from: &str, to: &str) -> Result<(), DiskError> {
         self.find_tree(from)?;
-        self.check_cut(self.names.find(to), 0);
+        self.require_free(to)?;
         self.change_or_crash(vec![Change::Move(from.to_owned(), to.to_owned())])
     }
 

@@ -171,6 +171,7 @@ impl TestDisk {
             return Err(DiskError::Full);
         }
         let name = self.created_as(*file)?;
+        self.require_free(&name)?;
         let mut pages = Pages::reserved(*size_bytes as usize);
         let first = first_bytes(first_block, *first_len);
         pages.write(0, &first, |_| true);
@@ -199,6 +200,7 @@ impl TestDisk {
             DiskOperation::WriteWhole { path, bytes } => self.replace(path, bytes),
             DiskOperation::Rename { from, to } => {
                 self.find_tree(from)?;
+                self.require_free(to)?;
                 self.change_names([Change::Move(from.clone(), to.clone())]);
             }
             DiskOperation::Remove { path } => {
@@ -222,6 +224,14 @@ impl TestDisk {
         match self.names.tree(path).is_empty() {
             true => Err(DiskError::NotFound),
             false => Ok(()),
+        }
+    }
+
+    /// No name is ever taken from a file that has it.
+    pub(super) fn require_free(&self, path: &str) -> Result<(), DiskError> {
+        match self.find_tree(path) {
+            Ok(()) => Err(DiskError::Exists),
+            Err(_) => Ok(()),
         }
     }
 
