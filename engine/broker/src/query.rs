@@ -337,7 +337,9 @@ impl Shard {
                 }
             }
         }
-        let found = search.found();
+        let (start, end) = (self.store.log_start(log), self.store.high_watermark(log));
+        let lost = search.lost_in_front(self.store.holes(log), start, end);
+        let found = lost.or(search.found());
         Some(QueryResult::Offset {
             offset: found.map_or(-1, |found| found.offset),
             timestamp: found.map_or(-1, |found| found.timestamp),

@@ -5,6 +5,7 @@
 
 use highwater_base::record_batch::{ATTRIBUTE_LOG_APPEND_TIME, HEADER_BYTES};
 use highwater_base::{BatchHeader, Offset, Timestamp};
+use highwater_store::Hole;
 use highwater_wire::compression::{Codec, decompress};
 use highwater_wire::records::RecordIterator;
 
@@ -129,6 +130,24 @@ impl TimeSearch {
     pub fn found(&self) -> Option<Found> {
         self.found
     }
+
+    /// Where the first fitting record may be lost: in a hole right in front of the one that was found,
+    /// or of the log's end when none was. Who goes on from the hole's start is told of the loss there,
+    /// and who went on from behind it would pass over records without a word. In holes further in
+    /// front there is none: the records behind those are earlier than the time asked for.
+    #[must_use]
+    pub fn lost_in_front(&self, holes: &[Hole], log_start: Offset, end: Offset) -> Option<Found> {
+        let Wanted::AtOrAfter(timestamp) = self.wanted else {
+            return None;
+        };
+        let next = self.found.map_or(end.0, |found| found.offset);
+        let hole = holes.iter().find(|hole| hole.to == next)?;
+        Some(Found {
+            offset: hole.from.max(log_start.0),
+            timestamp,
+            leader_epoch: -1,
+        })
+    }
 }
 
 fn within(
@@ -165,4 +184,44 @@ fn within(
                 leader_epoch,
             })
         })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn search(wanted: Wanted, found: Option<i64>) -> TimeSearch {
+        TimeSearch {
+            found: found.map(|offset| Found {
+                offset,
+                timestamp: 70,
+                leader_epoch: 0,
+            }),
+            ..TimeSearch::new(wanted)
+        }
+    }
+
+    #[test]
+    fn a_time_in_a_hole_leads_to_the_hole_and_not_behind_it() {
+        let holes = [Hole { from: 5, to: 8 }, Hole { from: 20, to: 30 }];
+        let lost = |wanted, found, end| {
+            let lost = search(wanted, found).lost_in_front(&holes, Offset(3), Offset(end));
+            lost.map(|at| (at.offset, at.timestamp))
+        };
+        let first = Wanted::AtOrAfter(60);
+        assert_eq!(lost(first, Some(8), 40), Some((5, 60)));
+        assert_eq!(
+            lost(first, Some(9), 40),
+            None,
+            "the record in front of it is earlier"
+        );
+        assert_eq!(lost(first, Some(4), 40), None);
+        assert_eq!(
+            lost(first, None, 30),
+            Some((20, 60)),
+            "the log ends with a hole"
+        );
+        assert_eq!(lost(first, None, 40), None);
+        assert_eq!(lost(Wanted::Largest(60), Some(8), 30), None);
+    }
 }
