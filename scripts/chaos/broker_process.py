@@ -22,6 +22,8 @@ def environment():
 class Broker:
     """One run of `highwater serve`. Log lines are kept; the last ones explain a failed start."""
 
+    LOG_LINES_MAX = 1000
+
     def __init__(self, binary, data_dir, port, cores=2, sets=(), command=()):
         """`command` runs instead of the binary and is given its arguments."""
         command = [
@@ -53,7 +55,7 @@ class Broker:
     def _read_log(self):
         for line in self.process.stderr:
             self.log.append(line)
-            del self.log[:-1000]
+            del self.log[: -self.LOG_LINES_MAX]
 
     def kill(self):
         os.kill(self.process.pid, signal.SIGKILL)

@@ -44,11 +44,17 @@ FAR_OFFSET = 10**12
 NESTINGS = ("below", "within", "above", "chain", "chain_from_base")
 
 
+class LoudBroker(Broker):
+    """Its whole log is kept: what was said at the start is asked for at the end."""
+
+    LOG_LINES_MAX = 100_000
+
+
 def start(binary, data_dir, sets=()):
     """A broker on a port of its own choice; of many started at once two may choose the same."""
     for attempt in range(START_ATTEMPTS):
         try:
-            broker = Broker(binary, data_dir, 0, CORES, [*SETS, *sets])
+            broker = LoudBroker(binary, data_dir, 0, CORES, [*SETS, *sets])
             break
         except RuntimeError as error:
             if "Address already in use" not in str(error) or attempt + 1 == START_ATTEMPTS:

@@ -14,14 +14,14 @@ import damage_base as bases
 import damage_format as disk
 import kafka_frames as kafka
 from damage_kinds import KINDS, Damage, NotHere
-from damage_reading import Reader, group_partition
+from damage_reading import READY_AGAIN_S, READY_S, Reader, group_partition
 from damage_reports import CHANNELS, Reports, verify
 
 VERDICTS = (
     "wrong bytes", "wrong offset", "silent gap", "silent loss", "unreported", "unverified",
     "overreach", "offset reuse", "duplicate", "changed", "verify silent", "crash",
 )
-CASE_S_MAX = 60
+CASE_S_MAX = 120
 STOP_S = 30
 DUPLICATE_SEQUENCE = 46
 FILE_WORD = re.compile(r"superblock|metadata|marks|topics/|checkpoint")
@@ -63,6 +63,7 @@ class Case:
         self.appended = {}
         self.broker = None
         self.earlier_log = []
+        self.ready_s = READY_S
         self.rng = random.Random(seed)
 
     def run(self):
@@ -155,9 +156,10 @@ class Case:
         touched = set(self.lost) | set(self.damage.reach)
         reader = Reader(
             lambda: bases.connect(self.broker), self.base, touched, self.rng,
-            self.damage.end_unknown or self.damage.rolled_back,
+            self.damage.end_unknown or self.damage.rolled_back, self.ready_s,
         )
         reading = reader.everything(self.appended)
+        self.ready_s = READY_AGAIN_S if reader.waited_in_vain else READY_S
         for line in self.broker.log:
             if "panicked" in line:
                 self.result.accuse("crash", line.strip())

@@ -16,7 +16,8 @@ PREPARED_NUMBER = 77
 
 
 def cut_file(damage, place, where):
-    _, segment, batch = damage.any_batch(place)
+    partition, segment, batch = damage.any_batch(place)
+    damage.extend(partition, "block")
     length = {
         "in a batch": batch.position + damage.rng.randrange(1, len(batch.data)),
         "between batches": batch.position,

@@ -15,6 +15,7 @@ KINDS = {}
 # How far an undamaged batch may be kept back, with the reason that is printed.
 REACHES = {
     "batch": "nothing but the damaged batches",
+    "block": "the part of a block that the file ends in: segments are whole blocks",
     "segment": "the rest of the segment: no proven place to go on",
     "partition": "the partition",
     "node": "the node: superblock or metadata log",
@@ -186,6 +187,11 @@ class Damage:
                 continue
             for segment in partition.segments:
                 hit = [one.base for one in segment.batches if one.base in lost.get(key, ())]
+                if reach == "block" and hit:
+                    size = self.path(segment.path).stat().st_size
+                    whole = size - size % disk.BLOCK
+                    rest = {one.base for one in segment.batches if one.stop > whole}
+                    allowed[key] = allowed.get(key, set()) | rest
                 if reach == "segment" and hit:
                     rest = {one.base for one in segment.batches if one.base >= min(hit)}
                     allowed[key] = allowed.get(key, set()) | rest

@@ -13,8 +13,8 @@ import damage_format as disk
 import kafka_frames as kafka
 
 NOT_READY = (5, 6, 14, 15, 16)  # no leader yet, groups being loaded
-# How long one reading waits for what is not ready, all in all.
-READY_S = 5
+# How long a reading waits for what is not ready, all in all; and one after another waited in vain.
+READY_S, READY_AGAIN_S = 5, 0.3
 WAIT_MS = 300
 EARLIEST, LATEST = -2, -1
 RANDOM_STARTS = 3
@@ -45,10 +45,11 @@ class Reading:
 class Reader:
     """Reads everything from one running broker."""
 
-    def __init__(self, connect, base, touched, rng, end_unknown):
+    def __init__(self, connect, base, touched, rng, end_unknown, ready_s=READY_S):
         self.connect, self.base, self.rng = connect, base, rng
         self.connection = connect()
-        self.deadline = time.monotonic() + READY_S
+        self.waited_in_vain = False
+        self.deadline = time.monotonic() + ready_s
         # Nothing tells where the log ended: a time behind it finds nothing, rightly.
         self.end_unknown = end_unknown
         # Partitions read from every batch's start, not from a few.
@@ -90,7 +91,10 @@ class Reader:
         """The answer, as soon as it is no request to come back later."""
         while True:
             answer = ask()
-            if answer[0] not in NOT_READY or time.monotonic() > self.deadline:
+            if answer[0] not in NOT_READY:
+                return answer
+            if time.monotonic() > self.deadline:
+                self.waited_in_vain = True
                 return answer
             time.sleep(0.02)
 
@@ -204,13 +208,19 @@ class Reader:
             if error or offset == batch.base:
                 continue
             served = batch.base in self.found.served
-            if not served and self.end_unknown:
+            if not served and self.end_unknown or self.leads_into_loss(offset, batch.base):
                 continue
             if served or offset > batch.base or offset < 0:
                 verdict = "wrong offset" if served else "silent gap"
                 self.reading.accuse(
                     verdict, f"{self.key}: by timestamp: {offset} instead of {batch.base}"
                 )
+
+    def leads_into_loss(self, offset, base):
+        """The start of a loss that ends here: an earlier record may have had the time, and who reads
+        on from there is told."""
+        between = [start for start in self.starts if offset <= start < base]
+        return offset in between and not self.found.served.intersection(between)
 
     def committed(self, group):
         partitions = list(range(bases.TOPICS["plain"]))
