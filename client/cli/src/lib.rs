@@ -17,6 +17,7 @@ mod moment;
 mod output;
 mod produce;
 mod record_json;
+mod scrub;
 mod topic;
 
 use std::io;
@@ -24,6 +25,8 @@ use std::process::ExitCode;
 
 use clap::Subcommand;
 use highwater_client::ClientError;
+
+pub use scrub::{SCRUB_REQUESTED, ScrubArguments};
 
 /// Closes the help of the whole program: the first steps, and what holds for every command.
 pub const HELP_EXAMPLES: &str = "First steps:
@@ -93,7 +96,7 @@ enum CommandError {
 /// Runs a command to its end. Prints its own errors.
 #[must_use]
 pub fn run(command: ClientCommand) -> ExitCode {
-    let ended = highwater_client::driver::block_on(async {
+    end(highwater_client::driver::block_on(async {
         match command {
             ClientCommand::Topic(command) => topic::run(command).await,
             ClientCommand::Config(command) => config::run(command).await,
@@ -102,7 +105,17 @@ pub fn run(command: ClientCommand) -> ExitCode {
             ClientCommand::Produce(arguments) => produce::run(arguments).await,
             ClientCommand::Consume(arguments) => consume::run(arguments).await,
         }
-    });
+    }))
+}
+
+/// Runs `log scrub`, which stands among the commands about files.
+#[must_use]
+pub fn run_scrub(arguments: &ScrubArguments) -> ExitCode {
+    end(highwater_client::driver::block_on(scrub::run(arguments)))
+}
+
+/// Prints why a command failed, if it did.
+fn end(ended: io::Result<Result<(), CommandError>>) -> ExitCode {
     let error = match ended {
         Ok(Ok(())) => return ExitCode::SUCCESS,
         Ok(Err(CommandError::Output(error))) if error.kind() == io::ErrorKind::BrokenPipe => {

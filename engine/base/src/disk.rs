@@ -80,6 +80,8 @@ pub enum DiskOperation {
         offset: u64,
         len: usize,
         buffer: Rc<AlignedBuffer>,
+        /// Nobody waits for it: it goes behind everything else.
+        aside: bool,
     },
     /// Replaces a small file as a whole: temporary file, fsync, rename, fsync of the directory.
     WriteWhole { path: String, bytes: Vec<u8> },

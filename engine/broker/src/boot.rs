@@ -33,6 +33,7 @@ use crate::metadata::{Controller, Image, METADATA_PARTITION, METADATA_TOPIC, MET
 use crate::metadata_log::MetadataLeader;
 use crate::partition_table::PartitionTable;
 use crate::quarantine::{DeleteRetention, Entry, Reason};
+use crate::scrubbing;
 use crate::shard::{INITIAL_EPOCH, NodeIdentity, Shard, ShardParts};
 
 pub use formatting::open_superblock;
@@ -287,6 +288,7 @@ impl ShardFactory {
         let mut table = PartitionTable::default();
         let (logs, unvouched) =
             self.recover_partitions(core, &image, &mut store, &mut boot, &mut table)?;
+        scrubbing::begin(&mut store, &boot, &self.identity.config, &image);
         let now = highwater_reactor::now();
         tracing::info!(
             core = core.0,

@@ -33,6 +33,7 @@ pub mod produce;
 pub mod producer_ids;
 pub mod quarantine;
 pub mod query;
+mod scrubbing;
 pub mod serve;
 pub mod shard;
 pub mod slab;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use highwater_base::{ErrorCode, Offset, SharedSlice, Timestamp, TopicId};
 
 use highwater_groups::{GroupAnswer, GroupRequest};
-use highwater_store::{FileName, Hole};
+use highwater_store::{ExpectedBatch, FileName, Hole};
 
 use crate::connection::Travelling;
 use crate::metadata::{Change, ChangeOutcome, MetadataRecord};
@@ -54,6 +54,8 @@ pub enum Message {
     FetchWake { ticket: u64 },
     /// Stop watching.
     FetchUnwatch { ticket: u64 },
+    /// A file of the receiving core, if it is one, could not be sent from this position.
+    BadRange { path: Arc<str>, position: u64 },
     /// Ask partitions of the receiving core something.
     Query { ticket: u64, parts: Vec<QueryPart> },
     /// Some of the answers, with the index of the question; every question gets one.
@@ -129,6 +131,7 @@ pub enum ForeignPiece {
         offset: u64,
         len: usize,
         readable_end: u64,
+        first: ExpectedBatch,
     },
 }
 

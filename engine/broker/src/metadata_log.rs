@@ -454,6 +454,7 @@ impl Shard {
         let changed = self.image.producer_id_expiration_ms();
         self.store
             .set_producer_id_expiration_ms(changed.unwrap_or(from_file));
+        self.request_scrub();
     }
 
     fn reconfigure_partitions(&mut self, topic: &Topic) {

@@ -196,6 +196,7 @@ impl Shard {
             records_out: total.records_out,
             bytes_out: total.bytes_out,
             cold_reads: highwater_reactor::thread_counters().cold_reads,
+            scrub: self.scrub_figures(),
             groups: self.coordinator_figures(),
         }
     }

@@ -5,6 +5,7 @@
 //! cores are forwarded as slices of the received frame. When the last result is in, the answer
 //! leaves. Entries and their vectors are reused: steady state allocates nothing.
 
+use highwater_base::disk::DiskError;
 use highwater_base::record_batch::{ATTRIBUTE_CONTROL, ATTRIBUTE_TRANSACTIONAL, HEADER_BYTES};
 use highwater_base::{BatchHeader, BatchHeaderError, CoreId, ErrorCode, Now, Offset, TopicId};
 use highwater_reactor::{ConnectionId, Outbox};
@@ -421,10 +422,23 @@ impl Shard {
     }
 
     /// Appends from an offset on were dropped: whoever waits for them hears a retriable error.
-    pub(crate) fn fail_appends(&mut self, log: LogId, from: Offset, out: &mut Outbox<Message>) {
+    pub(crate) fn fail_appends(
+        &mut self,
+        log: LogId,
+        from: Offset,
+        error: DiskError,
+        out: &mut Outbox<Message>,
+    ) {
         if cfg!(mutant = "B04") {
             return self.acknowledge(log, Offset(i64::MAX - 1), out);
         }
+        let reason = match error {
+            DiskError::Full => {
+                "the disk is full; the broker takes records again as soon as there is room"
+                    .to_owned()
+            }
+            error => format!("the end of the partition's log cannot be read: {error}"),
+        };
         let waiters = std::mem::take(&mut self.partitions[log.0 as usize].produce_waiters);
         for waiter in waiters {
             if waiter.end <= from {
@@ -434,10 +448,7 @@ impl Shard {
                 continue;
             }
             self.unacknowledged_bytes -= waiter.bytes as usize;
-            let refusal = Refusal::new(
-                ErrorCode::KafkaStorageError,
-                "the disk is full; the broker takes records again as soon as there is room",
-            );
+            let refusal = Refusal::new(ErrorCode::KafkaStorageError, reason.clone());
             if let Some(pending) = self.produces.get_mut(waiter.key) {
                 let result = &mut pending.results[waiter.index as usize];
                 result.base_offset = -1;

@@ -8,7 +8,7 @@ use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
 use std::sync::Arc;
 
-use highwater_base::disk::DiskCompletion;
+use highwater_base::disk::{DiskCompletion, FileId};
 use highwater_base::{ClusterId, CoreId, Epoch, ErrorCode, Now, TopicId};
 use highwater_groups::OFFSETS_TOPIC;
 use highwater_reactor::{
@@ -339,8 +339,8 @@ impl Shard {
                 self.metadata_discarded(now, out);
             }
             StoreEvent::Discarded { log, from, error } => {
-                tracing::warn!(%error, %from, "records were refused: no room on the disk");
-                self.fail_appends(log, from, out);
+                tracing::warn!(%error, %from, "records were refused before they were on disk");
+                self.fail_appends(log, from, error, out);
                 self.offsets_discarded(now, log, from, error, out);
             }
             StoreEvent::LookupRead { lookup, result } => {
@@ -355,6 +355,10 @@ impl Shard {
                 }
             }
             StoreEvent::Located { log } => self.wake_fetches(log, out),
+            StoreEvent::Damaged { log, hole } => self.damaged(log, hole),
+            StoreEvent::DamagedHeader { path, error, .. } => {
+                tracing::error!(%error, path, "a segment's header block is damaged, its batches are not");
+            }
             StoreEvent::LogStart { log, offset } => {
                 self.offsets_log_start_moved(log, offset);
                 self.log_start_moved(log, offset, out);
@@ -535,6 +539,9 @@ impl Shard {
             }
             Message::FetchWake { ticket } => self.woken_fetches.push(Key::from_ticket(ticket)),
             Message::FetchUnwatch { ticket } => self.fetch_unwatch(from, ticket),
+            Message::BadRange { path, position } => {
+                self.store.suspect(&path, position);
+            }
             Message::Query { ticket, parts } => self.queries_for(now, from, ticket, &parts, out),
             Message::QueryDone { ticket, results } => {
                 for (index, result) in results {
@@ -704,6 +711,11 @@ impl Service for Shard {
             Message::Ops(asked) => self.answer_ops(gauges, asked),
             other => unreachable!("only questions come from outside, not {other:?}"),
         }
+    }
+
+    fn on_bad_range(&mut self, now: Now, file: FileId, position: u64, out: &mut Outbox<Message>) {
+        self.meters.input(now);
+        self.bad_range(file, position, out);
     }
 
     fn on_timer(&mut self, now: Now, out: &mut Outbox<Message>) {

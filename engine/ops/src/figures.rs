@@ -252,7 +252,21 @@ pub struct CoreFigures {
     pub records_out: u64,
     pub bytes_out: u64,
     pub cold_reads: u64,
+    pub scrub: ScrubFigures,
     pub groups: CoordinatorFigures,
+}
+
+/// What the scrubber of one core has done since the process began, and where it is.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct ScrubFigures {
+    pub bytes: u64,
+    pub holes: u64,
+    pub passes: u64,
+    /// Logs of the pass under way, each counted for its sealed segments and for its last one.
+    pub logs: u64,
+    pub logs_done: u64,
+    /// Time of day; 0 before the first pass has ended.
+    pub last_pass_began_seconds: u64,
 }
 
 /// The groups of one core together.

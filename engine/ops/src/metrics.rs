@@ -269,6 +269,20 @@ fn expose_queues(cores: &[CoreFigures], text: &mut Exposition) {
     per_core(cores, text, metric::RECORDS_OUT, |core| core.records_out);
     per_core(cores, text, metric::BYTES_OUT, |core| core.bytes_out);
     per_core(cores, text, metric::COLD_READS, |core| core.cold_reads);
+    expose_scrub(cores, text);
+}
+
+fn expose_scrub(cores: &[CoreFigures], text: &mut Exposition) {
+    per_core(cores, text, metric::SCRUB_BYTES, |core| core.scrub.bytes);
+    per_core(cores, text, metric::SCRUB_HOLES, |core| core.scrub.holes);
+    per_core(cores, text, metric::SCRUB_PASSES, |core| core.scrub.passes);
+    per_core(cores, text, metric::SCRUB_LOGS, |core| core.scrub.logs);
+    per_core(cores, text, metric::SCRUB_LOGS_DONE, |core| {
+        core.scrub.logs_done
+    });
+    per_core(cores, text, metric::SCRUB_LAST_PASS, |core| {
+        core.scrub.last_pass_began_seconds
+    });
 }
 
 type TopicValue = fn(&TopicFigures) -> u64;

@@ -5,7 +5,7 @@
 
 use std::rc::Rc;
 
-use highwater_base::disk::DiskToken;
+use highwater_base::disk::{DiskError, DiskToken};
 use highwater_base::limits::BLOCK_BYTES;
 use highwater_base::record_batch::{patch_offset_and_epoch, stamp_log_append_time};
 use highwater_base::{AlignedBuffer, BatchHeader, Now, Offset, Timestamp};
@@ -23,6 +23,8 @@ const RELOAD_WINDOW_BYTES: usize = 64 * 1024;
 /// All append windows together grow to at most the cache divided by this, so that windows being
 /// filled leave room for those being written and for the readers of the tail.
 const WINDOW_SHARES: usize = 4;
+/// Errno of fewer bytes than the file must have.
+const EIO: i32 = 5;
 
 impl Store {
     /// Appends one whole batch whose header was parsed and whose CRC was verified by the caller.
@@ -336,7 +338,7 @@ impl Store {
     pub(crate) fn load_done(
         &mut self,
         log: LogId,
-        result: Result<usize, highwater_base::disk::DiskError>,
+        result: Result<usize, DiskError>,
         events: &mut Vec<crate::StoreEvent>,
     ) {
         let state = self.log_mut(log);
@@ -344,14 +346,12 @@ impl Store {
             return;
         };
         let short = loading.window.filled() < loading.partial_bytes;
-        if let Err(error) = result {
-            let path = state.directory();
-            return self.fail(path, error, events);
-        }
-        if short {
-            let path = state.directory();
-            let error = highwater_base::disk::DiskError::Io(5);
-            return self.fail(path, error, events);
+        let failed = result.err().or(short.then_some(DiskError::Io(EIO)));
+        if let Some(error) = failed {
+            let at = (loading.first_offset, loading.file_start);
+            self.release(loading.window);
+            self.release(loading.interim);
+            return self.load_failed(log, at, error, events);
         }
         let Loading {
             window,

@@ -7,6 +7,7 @@
 
 use std::rc::Rc;
 
+use highwater_base::disk::FileId;
 use highwater_base::{AlignedBuffer, Offset};
 
 use crate::log::LogId;
@@ -35,7 +36,10 @@ impl Store {
             if let Some(buffer) = self.pool.take(capacity) {
                 return Some(buffer);
             }
-            let freed = self.reclaim_detached() || self.evict_cached() || self.evict_window();
+            let freed = self.reclaim_detached()
+                || self.drop_chunk()
+                || self.evict_cached()
+                || self.evict_window();
             if !freed {
                 return None;
             }
@@ -86,6 +90,38 @@ impl Store {
         true
     }
 
+    /// Whether a part of the checked bytes that hold `offset` may be given to a reader.
+    pub(crate) fn lend_chunk(&mut self, log: LogId, file: FileId, offset: Offset) -> bool {
+        let chunk = self.lookups.checks.find_mut(log, file, offset);
+        let Some((capacity, lent)) = chunk.map(|chunk| (chunk.buffer.capacity(), chunk.lent))
+        else {
+            return false;
+        };
+        if !lent && self.lent.bytes + capacity > self.lent_bytes_max() {
+            return false;
+        }
+        if let Some(chunk) = self.lookups.checks.find_mut(log, file, offset)
+            && !std::mem::replace(&mut chunk.lent, true)
+        {
+            self.lent.bytes += capacity;
+            self.lent.detached.push(Rc::clone(&chunk.buffer));
+        }
+        true
+    }
+
+    /// Gives up the oldest checked bytes that nobody waits for.
+    pub(crate) fn drop_chunk(&mut self) -> bool {
+        let Some(chunk) = self.lookups.checks.pop_chunk() else {
+            return false;
+        };
+        match chunk.lent {
+            // It is among the lent ones, and free when its reader is done.
+            true => drop(chunk),
+            false => self.pool.give_back(chunk.buffer),
+        }
+        true
+    }
+
     /// The lists may be gone through again: once a turn is enough.
     pub(crate) fn allow_sweep(&mut self) {
         self.lent.swept = false;
@@ -93,6 +129,7 @@ impl Store {
 
     /// Finds out which readers are done.
     pub(crate) fn sweep_lent(&mut self) {
+        self.lookups.checks.forget_read_chunks();
         self.reclaim_detached();
         let mut at = 0;
         while at < self.lent.in_tails.len() {

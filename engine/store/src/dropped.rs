@@ -169,6 +169,7 @@ impl Store {
         self.log_starts.retain(is_live);
         self.group_commit.retain_waiting(is_live);
         self.lookups.locates.retain_waiting(is_live);
+        self.lookups.checks.retain_waiting(is_live);
         let Dropped {
             dropping,
             retired,

@@ -141,6 +141,7 @@ impl Store {
         self.checkpoint = None;
         self.has_served = true;
         self.allow_sweep();
+        self.lookups.checks.age_chunks();
         self.drain_background(disk);
         if self.failed {
             return;
@@ -151,6 +152,7 @@ impl Store {
         self.flush_ledger_if_due(now, disk);
         self.start_zeroing(disk);
         self.issue_locates(disk);
+        self.issue_checks(disk);
     }
 
     /// Sends out what is dirty, as far as a group is free.
@@ -257,6 +259,7 @@ impl Store {
                 offset,
                 len: highwater_base::limits::BLOCK_BYTES,
                 buffer,
+                aside: false,
             },
         });
     }

@@ -72,6 +72,27 @@ impl SparseIndex {
         self.note(entry, 1);
     }
 
+    /// Batches between two positions are damaged: no entry is in them, and `behind`, if batches may
+    /// follow, is one.
+    pub fn skip(&mut self, from: u64, to: u64, behind: Option<IndexEntry>) {
+        self.entries
+            .retain(|entry| !(from..to).contains(&u64::from(entry.position)));
+        let at = self
+            .entries
+            .partition_point(|entry| u64::from(entry.position) < to);
+        let known = self.entries.get(at);
+        let known = known.is_some_and(|entry| u64::from(entry.position) == to);
+        if let Some(behind) = behind.filter(|_| !known) {
+            self.entries.insert(at, behind);
+        }
+    }
+
+    /// Drops the entries at or behind a position.
+    pub fn cut(&mut self, position: u64) {
+        self.entries
+            .retain(|entry| u64::from(entry.position) < position);
+    }
+
     /// Index of the last entry whose offset is at most `offset`.
     #[must_use]
     pub fn floor_offset(&self, base: Offset, offset: Offset) -> Option<usize> {

@@ -8,8 +8,11 @@
 mod append;
 mod batch_scan;
 mod cache;
+mod check;
 mod checkpoint;
+mod damage;
 mod dropped;
+mod event;
 mod group_commit;
 pub mod index;
 pub mod inspect;
@@ -24,12 +27,15 @@ pub mod recovery;
 mod resume;
 mod retention;
 mod roll;
+pub mod scrub;
 pub mod segment;
 mod shutdown;
 mod sidecar;
 pub mod store;
+mod stretch;
 pub mod superblock;
 pub mod tail;
+mod unchecked;
 mod zeroing;
 
 pub use ledger::{
@@ -38,8 +44,9 @@ pub use ledger::{
 pub use log::{Hole, LogConfig, LogId, PartitionSpec};
 pub use lookup::Lookup;
 pub use marks::{Mark, PartitionKey};
-pub use read::{ReadError, ReadOutcome, ReadPiece};
+pub use read::{ExpectedBatch, ReadError, ReadOutcome, ReadPiece};
 pub use recovery::{RecoverError, RecoveryReport};
+pub use scrub::{ScrubConfig, ScrubProgress};
 pub use segment::SegmentInfo;
 pub use store::{AppendError, Appended, Barrier, FileName, Store, StoreConfig, StoreEvent};
 pub use superblock::{Runs, Superblock, SuperblockError};

@@ -11,8 +11,9 @@ use std::rc::Rc;
 
 use highwater_base::disk::{DiskError, DiskOperation, DiskRequest, FileId};
 use highwater_base::record_batch::HEADER_BYTES;
-use highwater_base::{AlignedBuffer, BatchHeader, Offset};
+use highwater_base::{AlignedBuffer, BatchHeader, Epoch, Offset};
 
+use crate::damage::is_damage;
 use crate::log::{Log, LogId};
 use crate::segment::{HEADER_BLOCK_BYTES, Segment, block_ceil, block_floor};
 use crate::store::{Store, StoreEvent, token, token_kind};
@@ -25,8 +26,6 @@ const LOCATES_IN_FLIGHT_MAX: usize = 32;
 const LOCATES_WAITING_MAX: usize = 256;
 /// Positions kept per log.
 const POSITIONS_KEPT: usize = 8;
-/// EIO, for bytes that were read and are no batch.
-const DAMAGED: DiskError = DiskError::Io(5);
 
 /// Where the batch that holds `offset` begins, or why that could not be found out.
 #[derive(Clone, Copy, Debug)]
@@ -64,6 +63,12 @@ impl KnownPositions {
         }
     }
 
+    /// Why the position of a batch could not be found, when that was tried and not told yet.
+    pub fn failure(&self, segment_base: Offset, offset: Offset) -> Option<DiskError> {
+        let at = self.find(segment_base, offset)?;
+        self.entries[at].position.err()
+    }
+
     pub fn memory_bytes(&self) -> usize {
         self.entries.capacity() * size_of::<KnownPosition>()
     }
@@ -77,6 +82,7 @@ struct Walk {
     offset: Offset,
     file: FileId,
     segment_base: Offset,
+    epoch: Epoch,
     /// A batch begins here, with this offset.
     at: (u64, Offset),
     /// The batch looked for begins before this position.
@@ -105,7 +111,11 @@ impl Walk {
                 None if position > self.at.0 => return Step::GoOn((position, next_offset)),
                 None => return Step::Damaged,
             };
-            let Some(header) = header.ok().filter(|it| it.base_offset == next_offset.0) else {
+            let continues = |header: &BatchHeader| {
+                header.base_offset == next_offset.0
+                    && header.partition_leader_epoch == self.epoch.as_leader_epoch()
+            };
+            let Some(header) = header.ok().filter(continues) else {
                 return Step::Damaged;
             };
             if header.next_offset() > self.offset {
@@ -156,6 +166,16 @@ impl Log {
         }
         let at = self.positions.find(segment.base_offset, offset)?;
         Some(self.positions.entries[at].position)
+    }
+
+    /// A read of the batch with `offset` failed; the reader is told once.
+    pub(crate) fn note_failure(&mut self, segment_base: Offset, offset: Offset, error: DiskError) {
+        let entry = KnownPosition {
+            offset,
+            segment_base,
+            position: Err(error),
+        };
+        self.positions.note(entry, None);
     }
 
     /// A failure was told: the next read tries again.
@@ -218,23 +238,15 @@ impl Store {
             let Some(slot) = self.lookups.locates.free_slot() else {
                 return;
             };
-            let Some(range) = self.live_log(log).and_then(|log| log.walk_range(offset)) else {
+            let state = self.live_log(log);
+            let Some(walk) = state.and_then(|state| state.walk_to(log, offset)) else {
                 self.lookups.locates.waiting.pop_front();
                 continue;
             };
-            let (file, segment_base, at, end) = range;
-            let Some(buffer) = self.take_buffer(chunk_len(at.0, end)) else {
+            let Some(buffer) = self.take_buffer(chunk_len(walk.at.0, walk.end)) else {
                 return;
             };
             self.lookups.locates.waiting.pop_front();
-            let walk = Walk {
-                log,
-                offset,
-                file,
-                segment_base,
-                at,
-                end,
-            };
             self.read_chunk(slot, walk, buffer, disk);
         }
     }
@@ -254,6 +266,7 @@ impl Store {
                 offset: walk.chunk_start(),
                 len: chunk_len(walk.at.0, walk.end),
                 buffer: Rc::clone(&buffer),
+                aside: false,
             },
         });
         self.lookups.locates.slots[slot] = Some((walk, buffer));
@@ -277,8 +290,13 @@ impl Store {
         if self.log_has_file(walk.log, walk.segment_base, walk.file) {
             let position = match step {
                 Ok(Step::Found(position)) => Ok(position),
-                Ok(Step::Damaged) => Err(DAMAGED),
-                Err(error) => Err(error),
+                Err(error) if !is_damage(error) => Err(error),
+                // The reader goes on waiting: for the check that finds out what is damaged.
+                Ok(Step::Damaged) | Err(_) => {
+                    self.suspect_in(walk.log, walk.segment_base, walk.at.0);
+                    self.issue_locates(disk);
+                    return;
+                }
                 Ok(Step::GoOn(at)) => {
                     walk.at = at;
                     match self.take_buffer(chunk_len(at.0, walk.end)) {
@@ -301,7 +319,7 @@ impl Store {
     }
 
     /// Whether the log and the segment a walk was begun for are still there.
-    fn log_has_file(&mut self, log: LogId, segment_base: Offset, file: FileId) -> bool {
+    pub(crate) fn log_has_file(&mut self, log: LogId, segment_base: Offset, file: FileId) -> bool {
         let segment = self
             .live_log(log)
             .and_then(|state| state.segment_at_base(segment_base));
@@ -310,9 +328,9 @@ impl Store {
 }
 
 impl Log {
-    /// The file and segment with `offset`, a batch boundary at or before it, and the position its
-    /// batch begins before. `None` when it cannot be read any more.
-    fn walk_range(&self, offset: Offset) -> Option<(FileId, Offset, (u64, Offset), u64)> {
+    /// The walk from a batch boundary at or before `offset` to its batch. `None` when it cannot be
+    /// read any more.
+    fn walk_to(&self, log: LogId, offset: Offset) -> Option<Walk> {
         self.check_readable(offset).ok()?;
         let segment = &self.segments[self.segment_of(offset)?];
         let bound = self.segment_bound(segment, offset);
@@ -329,7 +347,15 @@ impl Log {
         let at = before.and_then(boundary).unwrap_or(first);
         let after = boundary(before.map_or(0, |before| before + 1));
         let end = after.map_or(bound.0, |after| after.0.min(bound.0));
-        Some((segment.file.file, segment.base_offset, at, end))
+        Some(Walk {
+            log,
+            offset,
+            file: segment.file.file,
+            segment_base: segment.base_offset,
+            epoch: segment.epoch,
+            at,
+            end,
+        })
     }
 }
 

@@ -34,6 +34,8 @@ pub struct LogConfig {
     pub retention_bytes: i64,
     /// `index.interval.bytes`
     pub index_interval_bytes: usize,
+    /// `verify.on.fetch`: what is read from files is checked each time and sent from memory.
+    pub verify_on_fetch: bool,
 }
 
 impl Default for LogConfig {
@@ -44,6 +46,7 @@ impl Default for LogConfig {
             retention_ms: 7 * 24 * 3600 * 1000,
             retention_bytes: -1,
             index_interval_bytes: highwater_base::limits::INDEX_INTERVAL_BYTES,
+            verify_on_fetch: false,
         }
     }
 }

@@ -1,13 +1,18 @@
 //! Finding batches by timestamp (ListOffsets, KIP-79 and KIP-734): the segment and the index entry
-//! bound the bytes in which the first fitting batch lies; the host decodes those.
+//! bound the bytes in which the first fitting batch lies; the host decodes those. What is read from
+//! a file is checked first, each time: whoever asks here goes on from what it is told.
 
 use highwater_base::disk::{DiskError, DiskOperation, DiskRequest};
+use highwater_base::limits::BLOCK_BYTES;
 use highwater_base::{BufferSlice, Offset, Timestamp};
 
+use crate::check::{Checks, HeaderVerdict};
+use crate::damage::is_damage;
 use crate::locate::Locates;
 use crate::log::{Log, LogId};
-use crate::segment::{Segment, block_ceil, block_floor};
+use crate::segment::Segment;
 use crate::store::{Store, StoreEvent, token, token_kind};
+use crate::stretch::Stretch;
 
 /// Lookup reads under way at once; further ones answer with [`Lookup::Busy`].
 pub const LOOKUPS_IN_FLIGHT_MAX: usize = 64;
@@ -16,6 +21,8 @@ pub const LOOKUPS_IN_FLIGHT_MAX: usize = 64;
 const SCAN_BYTES: u64 = 248 << 10;
 /// The same in a small cache: this share of it.
 const SCAN_SHARES: usize = 64;
+/// EIO, for bytes that were read and are not what must be there.
+const DAMAGED: DiskError = DiskError::Io(5);
 
 /// Where a lookup stands.
 #[derive(Clone, Debug)]
@@ -34,8 +41,9 @@ pub enum Lookup {
 struct PendingRead {
     lookup: u64,
     buffer: std::rc::Rc<highwater_base::AlignedBuffer>,
-    skip_bytes: usize,
-    bytes: usize,
+    stretch: Stretch,
+    /// The header block of the segment is read first.
+    header: bool,
 }
 
 /// Reads under way.
@@ -43,11 +51,12 @@ struct PendingRead {
 pub(crate) struct Lookups {
     slots: Vec<Option<PendingRead>>,
     pub locates: Locates,
+    pub checks: Checks,
 }
 
 impl Lookups {
     pub fn is_idle(&self) -> bool {
-        self.slots.iter().all(Option::is_none) && self.locates.is_idle()
+        self.slots.iter().all(Option::is_none) && self.locates.is_idle() && self.checks.is_idle()
     }
 }
 
@@ -66,7 +75,7 @@ impl Store {
     ) -> Lookup {
         let scan_bytes = SCAN_BYTES.min((self.config.tail_cache_bytes / SCAN_SHARES) as u64);
         let state = self.log(log);
-        let range = state.timestamp_range(timestamp, from, scan_bytes);
+        let range = state.timestamp_range(log, timestamp, from, scan_bytes);
         match range {
             Some(range) => self.fetch_range(log, range, lookup, disk),
             None => Lookup::Empty,
@@ -104,31 +113,26 @@ impl Store {
     fn fetch_range(
         &mut self,
         log: LogId,
-        range: TimestampRange,
+        range: Stretch,
         lookup: u64,
         disk: &mut Vec<DiskRequest>,
     ) -> Lookup {
         let state = self.log(log);
         let tail = state.tail.buffers.iter().find(|tail| {
             tail.segment_base == range.segment_base
-                && tail.first_position <= range.from
-                && range.to <= tail.end_position()
+                && tail.first_position <= range.from.0
+                && range.to.0 <= tail.end_position()
         });
         if let Some(tail) = tail {
-            let start = (range.from - tail.file_start) as usize;
-            let len = (range.to - range.from) as usize;
+            let start = (range.from.0 - tail.file_start) as usize;
+            let len = (range.to.0 - range.from.0) as usize;
             let buffer = std::rc::Rc::clone(&tail.buffer);
             return Lookup::Ready(BufferSlice::new(buffer, start, len));
         }
         self.read_range(range, lookup, disk)
     }
 
-    fn read_range(
-        &mut self,
-        range: TimestampRange,
-        lookup: u64,
-        disk: &mut Vec<DiskRequest>,
-    ) -> Lookup {
+    fn read_range(&mut self, range: Stretch, lookup: u64, disk: &mut Vec<DiskRequest>) -> Lookup {
         let slots = &mut self.lookups.slots;
         let slot = match slots.iter().position(Option::is_none) {
             Some(slot) => slot,
@@ -138,48 +142,62 @@ impl Store {
             }
             None => return Lookup::Busy,
         };
-        let offset = block_floor(range.from);
-        let len = (block_ceil(range.to) - offset) as usize;
-        let Some(buffer) = self.take_buffer(len) else {
+        let Some(buffer) = self.take_buffer(range.len()) else {
             return Lookup::Busy;
         };
-        self.lookups.slots[slot] = Some(PendingRead {
+        let read = PendingRead {
             lookup,
-            buffer: std::rc::Rc::clone(&buffer),
-            skip_bytes: (range.from - offset) as usize,
-            bytes: (range.to - range.from) as usize,
-        });
+            buffer,
+            stretch: range,
+            header: self.has_unchecked_header(&range),
+        };
+        self.read_slot(slot, read, disk);
+        Lookup::Pending
+    }
+
+    fn read_slot(&mut self, slot: usize, read: PendingRead, disk: &mut Vec<DiskRequest>) {
+        let (offset, len) = match read.header {
+            true => (0, BLOCK_BYTES),
+            false => (read.stretch.start(), read.stretch.len()),
+        };
         self.drain_background(disk);
         disk.push(DiskRequest {
             token: token(token_kind::LOOKUP, slot as u32),
             operation: DiskOperation::Read {
-                file: range.file,
+                file: read.stretch.file,
                 offset,
                 len,
-                buffer,
+                buffer: std::rc::Rc::clone(&read.buffer),
+                aside: false,
             },
         });
-        Lookup::Pending
+        self.lookups.slots[slot] = Some(read);
     }
 
     pub(crate) fn finish_lookup(
         &mut self,
         slot: u32,
         result: Result<usize, DiskError>,
+        disk: &mut Vec<DiskRequest>,
         events: &mut Vec<StoreEvent>,
     ) {
-        let slot = self.lookups.slots.get_mut(slot as usize);
-        let Some(read) = slot.and_then(Option::take) else {
+        let slot = slot as usize;
+        let pending = self.lookups.slots.get_mut(slot);
+        let Some(mut read) = pending.and_then(Option::take) else {
             return;
         };
-        let complete = read.buffer.filled() >= read.skip_bytes + read.bytes;
-        let result = match (result, complete) {
-            (Ok(_), true) => {
-                let buffer = std::rc::Rc::clone(&read.buffer);
-                Ok(BufferSlice::new(buffer, read.skip_bytes, read.bytes))
-            }
-            (Ok(_), false) => Err(DiskError::Io(5)),
-            (Err(error), _) => Err(error),
+        let stretch = read.stretch;
+        let result = match read.header && self.is_of_log(&stretch) {
+            true => match self.judge_header(&stretch, result, &read.buffer, events) {
+                HeaderVerdict::Passes => {
+                    read.buffer.set_filled(0);
+                    read.header = false;
+                    return self.read_slot(slot, read, disk);
+                }
+                HeaderVerdict::Foreign => Err(DAMAGED),
+                HeaderVerdict::Failed(error) => Err(error),
+            },
+            false => self.judge_lookup(&read, result, events),
         };
         events.push(StoreEvent::LookupRead {
             lookup: read.lookup,
@@ -188,13 +206,29 @@ impl Store {
         // It is reused when the event's slice is gone.
         self.release(read.buffer);
     }
-}
 
-struct TimestampRange {
-    segment_base: Offset,
-    file: highwater_base::disk::FileId,
-    from: u64,
-    to: u64,
+    /// The bytes a lookup asked for, if they are what must be there.
+    fn judge_lookup(
+        &mut self,
+        read: &PendingRead,
+        result: Result<usize, DiskError>,
+        events: &mut Vec<StoreEvent>,
+    ) -> Result<BufferSlice, DiskError> {
+        let stretch = read.stretch;
+        if let Err(error) = result {
+            if is_damage(error) && self.is_of_log(&stretch) {
+                self.suspect_in(stretch.log, stretch.segment_base, stretch.from.0);
+            }
+            return Err(error);
+        }
+        if !self.passes(&stretch, &read.buffer, stretch.start(), events) {
+            return Err(DAMAGED);
+        }
+        let buffer = std::rc::Rc::clone(&read.buffer);
+        let skip_bytes = (stretch.from.0 - stretch.start()) as usize;
+        let bytes = (stretch.to.0 - stretch.from.0) as usize;
+        Ok(BufferSlice::new(buffer, skip_bytes, bytes))
+    }
 }
 
 impl Log {
@@ -212,10 +246,11 @@ impl Log {
 
     fn timestamp_range(
         &self,
+        id: LogId,
         timestamp: Timestamp,
         from: Offset,
         scan_bytes: u64,
-    ) -> Option<TimestampRange> {
+    ) -> Option<Stretch> {
         let durable = self.durable.offset;
         let from = from.max(self.log_start);
         // Nothing is found in a hole; what is behind it begins with an index entry.
@@ -235,20 +270,26 @@ impl Log {
         let by_time = segment.index.floor_timestamp(timestamp);
         let by_offset = segment.index.floor_offset(segment.base_offset, from);
         let found = by_time.max(by_offset).unwrap_or(0);
-        let entry = entries.get(found)?;
-        let from = u64::from(entry.position);
-        let offset = segment.base_offset.plus(i64::from(entry.relative_offset));
-        let bound = self.segment_bound(segment, offset);
+        if found >= entries.len() {
+            return None;
+        }
+        let from = segment.boundary(found);
+        let bound = self.segment_bound(segment, from.1);
         let after = match by_offset > by_time {
             // The index says nothing about what comes first from here on.
-            true => segment.index.floor_position(from + scan_bytes),
+            true => segment.index.floor_position(from.0 + scan_bytes),
             false => None,
         };
-        let next = entries.get(after.unwrap_or(0).max(found + 1));
-        let to = next.map_or(bound.0, |entry| u64::from(entry.position).min(bound.0));
-        (from < to).then_some(TimestampRange {
-            segment_base: segment.base_offset,
+        let next = after.unwrap_or(0).max(found + 1);
+        let to = match next < entries.len() {
+            true => segment.boundary(next).min(bound),
+            false => bound,
+        };
+        (from < to).then_some(Stretch {
+            log: id,
             file: segment.file.file,
+            segment_base: segment.base_offset,
+            epoch: segment.epoch,
             from,
             to,
         })

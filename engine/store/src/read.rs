@@ -6,13 +6,18 @@
 //! walked from the nearest index entry. In a file the position must be known; when it is not,
 //! `locate` finds it and the read is tried again. A memory piece ends at any batch, a file piece at
 //! an index entry. No piece crosses a hole or the durable end.
+//!
+//! What was taken on trust at the start is checked before it is given out (`check`): until then a
+//! read is told to wait, and it is given the checked bytes. A file piece says what its first batch
+//! has to be ([`ExpectedBatch`]), for whoever sends it to look.
 
 use highwater_base::disk::{DiskError, FileId};
-use highwater_base::{BufferSlice, Offset};
+use highwater_base::{BatchHeader, BufferSlice, Epoch, Offset};
 
 use crate::log::{Log, LogId};
 use crate::segment::{HEADER_BLOCK_BYTES, Segment};
 use crate::store::Store;
+use crate::stretch::Boundary;
 use crate::tail::TailBuffer;
 
 /// A run of whole batches.
@@ -26,7 +31,32 @@ pub enum ReadPiece {
         /// Up to where the file holds readable batches, which a reader that goes on will want
         /// next: the bound of reading ahead.
         readable_end: u64,
+        first: ExpectedBatch,
     },
+}
+
+/// What the batch at the front of a file piece has to be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ExpectedBatch {
+    /// An offset that it holds.
+    pub holds: Offset,
+    pub epoch: Epoch,
+    /// Bytes of the piece: it ends within.
+    pub bytes_max: usize,
+}
+
+impl ExpectedBatch {
+    /// Whether `head`, the first bytes of the piece, is that of such a batch.
+    #[must_use]
+    pub fn is_met_by(&self, head: &[u8]) -> bool {
+        let Ok(header) = BatchHeader::parse(head) else {
+            return false;
+        };
+        (header.base_offset <= self.holds.0 || cfg!(mutant = "S55"))
+            && self.holds < header.next_offset()
+            && header.partition_leader_epoch == self.epoch.as_leader_epoch()
+            && header.total_bytes() <= self.bytes_max
+    }
 }
 
 /// What a read covered.
@@ -59,16 +89,15 @@ pub enum ReadError {
     Unreadable { offset: Offset, error: DiskError },
 }
 
-/// A batch boundary: a file position and the offset that starts there.
-type Boundary = (u64, Offset);
-
 /// A piece, its bytes and the boundary it ends at.
 type Piece = (ReadPiece, u64, Boundary);
 
 /// Why a file piece cannot begin.
-enum PositionUnknown {
-    /// Nobody has looked.
+enum Missing {
+    /// Nobody has looked where it is.
     NotLooked,
+    /// Nobody has checked what is there.
+    Unchecked,
     Failed(DiskError),
 }
 
@@ -138,9 +167,19 @@ impl Store {
         while cursor.offset < end && (cursor.budget > 0 || cursor.must_progress) {
             let from_memory = memory && self.lend(log, cursor.offset);
             let piece = match self.log(log).next_piece(&cursor, from_memory) {
+                Err(Missing::Unchecked) => self.checked_piece(log, &cursor, memory),
+                piece => piece,
+            };
+            let piece = match piece {
                 Ok(piece) => piece,
-                Err(_) if bytes > 0 => None,
-                Err(unknown) => return Err(self.find_position(log, offset, &unknown)),
+                Err(missing) if bytes > 0 => {
+                    // The next read begins here; by then it is known what is there.
+                    if let Missing::Unchecked = missing {
+                        self.check(log, cursor.offset);
+                    }
+                    None
+                }
+                Err(missing) => return Err(self.look_for(log, offset, &missing)),
             };
             let Some((piece, len, next)) = piece else {
                 break;
@@ -166,19 +205,52 @@ impl Store {
         })
     }
 
-    /// Has the position looked up, unless that failed just now.
-    fn find_position(
+    /// A piece of what was checked just now.
+    fn checked_piece(
         &mut self,
         log: LogId,
-        offset: Offset,
-        unknown: &PositionUnknown,
-    ) -> ReadError {
-        match *unknown {
-            PositionUnknown::NotLooked => {
+        cursor: &Cursor,
+        memory: bool,
+    ) -> Result<Option<Piece>, Missing> {
+        let state = self.log(log);
+        let segment = state.segment_of(cursor.offset);
+        let segment = &state.segments[segment.ok_or(Missing::Unchecked)?];
+        let file = segment.file.file;
+        let lent = memory && self.lend_chunk(log, file, cursor.offset);
+        let state = self.log(log);
+        let chunk = self.lookups.checks.find(log, file, cursor.offset);
+        let chunk = chunk.ok_or(Missing::Unchecked)?;
+        let segment = state
+            .segment_of(cursor.offset)
+            .map(|at| &state.segments[at]);
+        let segment = segment.ok_or(Missing::Unchecked)?;
+        let bound = state.segment_bound(segment, cursor.offset);
+        let known = cursor
+            .position
+            .filter(|position| *position >= chunk.first_position);
+        let start = known.unwrap_or_else(|| position_in(chunk, segment, cursor.offset));
+        Ok(match lent {
+            true => memory_piece(segment, chunk, cursor, start, bound),
+            // Too much memory is lent: the file had the same a moment ago.
+            false => {
+                let bound = bound.min((chunk.end_position(), chunk.end_offset));
+                file_piece(segment, cursor, start, bound)
+            }
+        })
+    }
+
+    /// Has what is missing looked up, unless that failed just now.
+    fn look_for(&mut self, log: LogId, offset: Offset, missing: &Missing) -> ReadError {
+        match *missing {
+            Missing::NotLooked => {
                 self.locate(log, offset);
                 ReadError::Locating
             }
-            PositionUnknown::Failed(error) => {
+            Missing::Unchecked => {
+                self.check(log, offset);
+                ReadError::Locating
+            }
+            Missing::Failed(error) => {
                 self.log_mut(log).forget_position(offset);
                 ReadError::Unreadable { offset, error }
             }
@@ -233,11 +305,7 @@ impl Log {
     }
 
     /// The next piece, if there is one.
-    fn next_piece(
-        &self,
-        cursor: &Cursor,
-        from_memory: bool,
-    ) -> Result<Option<Piece>, PositionUnknown> {
+    fn next_piece(&self, cursor: &Cursor, from_memory: bool) -> Result<Option<Piece>, Missing> {
         let Some(segment) = self.segment_of(cursor.offset) else {
             return Ok(None);
         };
@@ -253,25 +321,44 @@ impl Log {
         };
         if let Some(tail) = self.tail.find(cursor.offset) {
             let start = position.unwrap_or_else(|| position_in(tail, segment, cursor.offset));
-            return Ok(match from_memory {
-                true => memory_piece(segment, tail, cursor, start, bound),
-                // Too much memory is lent: the file has it as well.
-                false => file_piece(segment, cursor, start, bound),
-            });
+            if from_memory {
+                return Ok(memory_piece(segment, tail, cursor, start, bound));
+            }
+            // Too much memory is lent: the file has it as well.
+            if !self.config.verify_on_fetch {
+                return Ok(file_piece(segment, cursor, start, bound));
+            }
+        }
+        let failure = self.positions.failure(segment.base_offset, cursor.offset);
+        if let Some(error) = failure {
+            return Err(Missing::Failed(error));
+        }
+        if self.is_unchecked(segment, cursor.offset) {
+            return Err(Missing::Unchecked);
         }
         let start = match position {
             Some(position) => position,
             None => match self.known_position(segment, cursor.offset) {
                 Some(Ok(position)) => position,
-                Some(Err(error)) => return Err(PositionUnknown::Failed(error)),
-                None => return Err(PositionUnknown::NotLooked),
+                Some(Err(error)) => return Err(Missing::Failed(error)),
+                None => return Err(Missing::NotLooked),
             },
         };
+        let bound = self.checked_bound(segment, start, bound);
         let cached = self.tail.first_from(segment.base_offset, cursor.offset);
         let bound = cached.map_or(bound, |tail| {
             bound.min((tail.first_position, tail.first_offset))
         });
         Ok(file_piece(segment, cursor, start, bound))
+    }
+
+    /// The last boundary that the index knows in front of what is still to be checked.
+    fn checked_bound(&self, segment: &Segment, start: u64, bound: Boundary) -> Boundary {
+        let Some(unchecked) = segment.unchecked.first_from(start) else {
+            return bound;
+        };
+        let entry = segment.index.floor_position(unchecked);
+        entry.map_or(bound, |at| segment.boundary(at).min(bound))
     }
 }
 
@@ -330,11 +417,7 @@ fn memory_piece(
 
 fn file_piece(segment: &Segment, cursor: &Cursor, start: u64, bound: Boundary) -> Option<Piece> {
     let entries = segment.index.entries();
-    let boundary = |at: usize| {
-        let entry = &entries[at];
-        let offset = segment.base_offset.plus(i64::from(entry.relative_offset));
-        (u64::from(entry.position), offset)
-    };
+    let boundary = |at: usize| segment.boundary(at);
     let target = start + cursor.budget;
     let end = if bound.0 <= target {
         bound
@@ -361,6 +444,11 @@ fn file_piece(segment: &Segment, cursor: &Cursor, start: u64, bound: Boundary) -
         offset: start,
         len: len as usize,
         readable_end: bound.0,
+        first: ExpectedBatch {
+            holds: cursor.offset,
+            epoch: segment.epoch,
+            bytes_max: len as usize,
+        },
     };
     Some((piece, len, end))
 }

@@ -76,12 +76,14 @@ impl Store {
                 self.housekeep(now);
             }
         }
+        self.step_scrub(now, disk);
         self.flush_log_starts(disk);
         self.drain_background(disk);
         self.issue_writes(now, disk);
         self.flush_ledger_if_due(now, disk);
         self.start_zeroing(disk);
         self.issue_locates(disk);
+        self.issue_checks(disk);
         self.step_shutdown(disk, events);
     }
 
@@ -92,7 +94,13 @@ impl Store {
         let retry = (!self.full_logs.is_empty()).then_some(self.retry_full_at_ns);
         let ledger = self.group_commit.ledger_due_at_ns;
         let confirm = self.group_commit.confirm_due_at_ns;
-        let all = [housekeeping, retry, ledger, confirm];
+        let all = [
+            housekeeping,
+            retry,
+            ledger,
+            confirm,
+            self.scrub_deadline_ns(),
+        ];
         all.into_iter().flatten().min()
     }
 
@@ -108,6 +116,8 @@ impl Store {
         }
         if to == self.logs.len() {
             self.housekeeping_next_log = 0;
+            // Whoever waited for checked bytes has read them long since.
+            while self.drop_chunk() {}
             self.housekeeping_at_ns = now.plus_ms(HOUSEKEEPING_INTERVAL_MS);
         } else {
             self.housekeeping_next_log = to;

@@ -20,6 +20,7 @@ use crate::segment::{
 };
 use crate::sidecar;
 use crate::store::{AppendError, Store, StoreEvent, token_kind};
+use crate::unchecked::Unchecked;
 
 /// Each segment reserves so many times what the one before it did.
 const SIZE_GROWTH: u64 = 4;
@@ -109,6 +110,7 @@ impl Store {
             max_timestamp: -1,
             index,
             hole_positions: Vec::new(),
+            unchecked: Unchecked::default(),
             sealed: false,
             settled: false,
         });
@@ -298,6 +300,18 @@ impl Store {
         for epoch in &mut state.epochs {
             epoch.1 = epoch.1.min(from);
         }
+        self.drop_segments_from(log, from);
+        self.full_logs.push_back(log);
+        self.retry_full_at_ns = now.plus_ms(FULL_DISK_RETRY_MS);
+        events.push(StoreEvent::Discarded {
+            log,
+            from,
+            error: DiskError::Full,
+        });
+    }
+
+    /// Takes back segments that begin at or behind `from` and hold nothing durable.
+    pub(crate) fn drop_segments_from(&mut self, log: LogId, from: Offset) {
         while let Some(segment) = self.log_mut(log).pop_segment_from(from) {
             let base = segment.base_offset;
             let unnamed = u32::from(segment.file.prepared_number.is_some());
@@ -313,13 +327,6 @@ impl Store {
             }
             self.detach(segment.file.file);
         }
-        self.full_logs.push_back(log);
-        self.retry_full_at_ns = now.plus_ms(FULL_DISK_RETRY_MS);
-        events.push(StoreEvent::Discarded {
-            log,
-            from,
-            error: DiskError::Full,
-        });
     }
 
     /// Gives logs that wait for room another try, a few at a time.

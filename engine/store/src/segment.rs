@@ -17,6 +17,7 @@ use highwater_base::limits::BLOCK_BYTES;
 use highwater_base::{ClusterId, Epoch, Offset, PartitionIndex, Timestamp, TopicId};
 
 use crate::index::SparseIndex;
+use crate::unchecked::Unchecked;
 
 /// Bytes of the header block; the first batch starts here.
 pub const HEADER_BLOCK_BYTES: u64 = BLOCK_BYTES as u64;
@@ -221,6 +222,8 @@ pub(crate) struct Segment {
     pub index: SparseIndex,
     /// Where holes begin: the position and offset after the last whole batch before each.
     pub hole_positions: Vec<(u64, Offset)>,
+    /// What is to be checked before it is sent.
+    pub unchecked: Unchecked,
     /// Takes no more appends.
     pub sealed: bool,
     /// The `.index` sidecar and the final file size are settled.

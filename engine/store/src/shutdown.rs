@@ -37,6 +37,7 @@ impl Store {
         self.shutdown = Shutdown::Draining;
         self.zero_queue.clear();
         self.full_logs.clear();
+        self.save_scrub();
         self.drain_background(disk);
         self.issue_writes(now, disk);
         let _ = self.enter_saving(disk);

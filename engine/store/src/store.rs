@@ -15,18 +15,18 @@ use std::rc::Rc;
 use highwater_base::disk::{
     DiskCompletion, DiskError, DiskOperation, DiskRequest, DiskToken, FileId,
 };
-use highwater_base::{
-    BufferPool, BufferSlice, ClusterId, CoreId, Epoch, Now, Offset, Timestamp, TopicId,
-};
+use highwater_base::{BufferPool, ClusterId, CoreId, Epoch, Now, Offset, Timestamp, TopicId};
 
 use crate::cache::Lent;
 use crate::checkpoint::CheckpointImage;
 use crate::dropped::Dropped;
+pub use crate::event::StoreEvent;
 use crate::group_commit::GroupCommit;
 use crate::locate::KnownPositions;
 use crate::log::{DurableEnd, Log, LogConfig, LogId, PartitionSpec};
 use crate::lookup::Lookups;
 use crate::retention::LogStarts;
+use crate::scrub::Scrub;
 use crate::segment::SegmentInfo;
 use crate::shutdown::Shutdown;
 use crate::tail::Tail;
@@ -136,34 +136,6 @@ impl FileName {
     }
 }
 
-/// What the store tells its host.
-#[derive(Clone, Debug)]
-pub enum StoreEvent {
-    /// Everything before `offset` is durable.
-    HighWatermark { log: LogId, offset: Offset },
-    /// Appends from `from` on were dropped before they were durable.
-    Discarded {
-        log: LogId,
-        from: Offset,
-        error: DiskError,
-    },
-    /// The read a pending lookup waited for.
-    LookupRead {
-        lookup: u64,
-        result: Result<BufferSlice, DiskError>,
-    },
-    /// A read that met [`crate::ReadError::Locating`] in this log may be tried again.
-    Located { log: LogId },
-    /// A new log start is durable.
-    LogStart { log: LogId, offset: Offset },
-    /// What no log needs any more could not be moved or removed.
-    StaysBehind { path: String, error: DiskError },
-    /// The clean stop is complete.
-    ShutdownComplete,
-    /// A write or flush failed: what is on disk is unknown. The host ends the process.
-    Fatal { path: String, error: DiskError },
-}
-
 /// Kinds of the store's own tokens: the top byte. The ledger's are told apart by
 /// [`MarksLedger::owns`].
 pub(crate) mod token_kind {
@@ -182,6 +154,7 @@ pub(crate) mod token_kind {
     pub const REMOVE: u64 = 0x0b;
     /// Moves of what no log needs any more: the number of the move.
     pub const MOVE_ASIDE: u64 = 0x0c;
+    pub const CHECK: u64 = 0x0d;
 }
 
 pub(crate) fn token(kind: u64, id: u32) -> DiskToken {
@@ -196,7 +169,9 @@ fn may_have_lost_writes(kind: u64, error: DiskError) -> bool {
     const DESCRIPTORS: [i32; 2] = [23, 24];
     const EIO: i32 = 5;
     match (kind, error) {
-        (token_kind::LOAD | token_kind::LOOKUP | token_kind::LOCATE, _) => false,
+        (token_kind::LOAD | token_kind::LOOKUP | token_kind::LOCATE | token_kind::CHECK, _) => {
+            false
+        }
         // A tree that is in use or not empty stays where it is, and that is all.
         (token_kind::REMOVE | token_kind::MOVE_ASIDE, error) => error == DiskError::Io(EIO),
         (_, DiskError::Io(errno)) => !DESCRIPTORS.contains(&errno),
@@ -224,6 +199,7 @@ pub struct Store {
     pub(crate) lent: Lent,
     pub(crate) group_commit: GroupCommit,
     pub(crate) lookups: Lookups,
+    pub(crate) scrub: Scrub,
     pub(crate) log_starts: LogStarts,
     pub(crate) zero_queue: VecDeque<LogId>,
     pub(crate) zeros_in_flight: usize,
@@ -269,6 +245,7 @@ impl Store {
             window_clock: VecDeque::new(),
             lent: Lent::default(),
             lookups: Lookups::default(),
+            scrub: Scrub::default(),
             log_starts: LogStarts::default(),
             zero_queue: VecDeque::new(),
             zeros_in_flight: 0,
@@ -508,12 +485,17 @@ impl Store {
         }
         match kind {
             token_kind::LOOKUP => {
-                self.finish_lookup(log.0, completion.result, events);
+                self.finish_lookup(log.0, completion.result, disk, events);
                 self.step_shutdown(disk, events);
                 return;
             }
             token_kind::LOCATE => {
                 self.finish_locate(log.0, completion.result, disk, events);
+                self.step_shutdown(disk, events);
+                return;
+            }
+            token_kind::CHECK => {
+                self.finish_check(log.0, completion.result, disk, events);
                 self.step_shutdown(disk, events);
                 return;
             }

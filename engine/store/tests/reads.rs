@@ -116,28 +116,37 @@ fn read_after(
     world
         .store
         .complete(world.now, completion, &mut fresh, &mut world.events);
-    assert_eq!(world.located(), 1);
     read(world, &mut pieces)
 }
 
 #[test]
 fn a_position_that_cannot_be_read_is_an_error_and_tried_again() {
-    // A read that brings nothing is damage.
+    // Out of descriptors: it says nothing about the bytes.
+    let error = DiskError::Io(24);
+    let (mut world, log) = cold_log(&wide_index(), 1000, 1500);
+    let offset = Offset(301);
+    assert_eq!(
+        read_after(&mut world, log, 301, Err(error)),
+        Err(ReadError::Unreadable { offset, error })
+    );
+    let (_, headers) = world.read(log, 301, 1000, true).expect("tried again");
+    assert_eq!(headers[0].base_offset, 300);
+}
+
+#[test]
+fn a_look_up_that_brings_nothing_is_followed_by_a_check_of_what_is_there() {
     for result in [Err(DiskError::Io(5)), Ok(0)] {
         let (mut world, log) = cold_log(&wide_index(), 1000, 1500);
-        let error = DiskError::Io(5);
-        let offset = Offset(301);
-        assert_eq!(
-            read_after(&mut world, log, 301, result),
-            Err(ReadError::Unreadable { offset, error })
-        );
-        let (_, headers) = world.read(log, 301, 1000, true).expect("tried again");
+        let waits = read_after(&mut world, log, 301, result);
+        assert_eq!(waits, Err(ReadError::Locating));
+        let (_, headers) = world.read(log, 301, 1000, true).expect("nothing is wrong");
         assert_eq!(headers[0].base_offset, 300);
+        assert_eq!(world.store.holes(log), []);
     }
 }
 
 #[test]
-fn damage_on_the_way_to_a_position_is_an_error() {
+fn damage_on_the_way_to_a_position_costs_what_it_hit() {
     let (mut world, log) = cold_log(&wide_index(), 1000, 1500);
     let paths = world.disk.paths(&support::directory(0));
     let path = paths.into_iter().find(|path| path.ends_with(".log"));
@@ -146,8 +155,16 @@ fn damage_on_the_way_to_a_position_is_an_error() {
         let header = BatchHeader::parse(&bytes[4096..]).expect("the first batch");
         bytes[4096 + header.total_bytes()..][..61].fill(0);
     });
-    let error = world.read(log, 100, 1000, true).expect_err("damaged");
-    assert!(matches!(error, ReadError::Unreadable { .. }), "{error}");
+    // Its header is gone, and the index is too wide to name a boundary behind it.
+    let error = world.read(log, 100, 1000, true).expect_err("not proven");
+    let ReadError::Hole { from, to } = error else {
+        panic!("{error:?}");
+    };
+    assert_eq!(from, Offset(3));
+    let (_, headers) = world.read(log, to.0, 1000, true).expect("the next segment");
+    assert_eq!(headers[0].base_offset, to.0);
+    let (_, headers) = world.read(log, 0, 1000, true).expect("undamaged");
+    assert_eq!(headers[0].base_offset, 0);
 }
 
 #[test]

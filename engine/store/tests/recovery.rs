@@ -218,11 +218,15 @@ impl Story {
             assert!(found.is_err(), "the read succeeded");
             return;
         }
-        let (_, headers) = found.expect("readable");
+        let (_, mut headers) = found.expect("readable");
         let first = headers.first().map_or(offset, |header| header.base_offset);
-        let last = headers
-            .last()
-            .map_or(offset, |header| header.next_offset().0);
+        let mut last = offset;
+        while let Some(header) = headers.last() {
+            last = header.next_offset().0;
+            // On to the next hole or the end.
+            let more = self.world.read(log, last, 1 << 30, true);
+            headers = more.map(|(_, headers)| headers).unwrap_or_default();
+        }
         assert_eq!(format!("{first}..{last}"), words[4]);
     }
 }

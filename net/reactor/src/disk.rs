@@ -1,7 +1,10 @@
 //! Disk requests in the ring: writes, reads, flushes and zeroing by direct I/O.
 //!
 //! A fixed set of worker tasks takes requests from a queue, so that no task is made per write.
-//! Zeroing has a worker of its own, one chunk at a time, so that it never starves appends.
+//! Zeroing has a worker of its own, one chunk at a time, so that it never starves appends, and so have
+//! reads that nobody waits for: one at a time, in the gaps between writes ([`DurableWrites`]).
+//!
+//! [`DurableWrites`]: crate::durable_writes::DurableWrites
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
@@ -20,6 +23,7 @@ use monoio::fs::File;
 use crate::blocking::{Task, disk_error};
 use crate::core_loop::Core;
 use crate::service::Service;
+use crate::signal::Signal;
 use crate::stable_write::{Piece, PrivateCopy};
 
 /// Bytes zeroed by one write.
@@ -30,6 +34,7 @@ const ZERO_CHUNK_BYTES: usize = 1024 * 1024;
 pub(crate) struct DiskQueues {
     hot: Queue,
     zero: Queue,
+    aside: Queue,
 }
 
 #[derive(Debug, Default)]
@@ -83,6 +88,12 @@ pub(crate) fn dispatch<S: Service>(core: &Rc<Core<S>>, requests: &mut Vec<DiskRe
                 }
                 core.files.borrow_mut().hold(file);
                 core.disk.hot.push(request);
+            }
+            DiskOperation::Read {
+                file, aside: true, ..
+            } => {
+                core.files.borrow_mut().hold(file);
+                core.disk.aside.push(request);
             }
             DiskOperation::Read { file, .. } | DiskOperation::Flush { file } => {
                 core.files.borrow_mut().hold(file);
@@ -156,30 +167,48 @@ pub(crate) fn start<S: Service>(core: &Rc<Core<S>>) {
         let core = Rc::clone(core);
         monoio::spawn(async move { work(&core).await });
     }
+    let zeroing = Rc::clone(core);
+    monoio::spawn(async move { zero_work(&zeroing).await });
     let core = Rc::clone(core);
-    monoio::spawn(async move { zero_work(&core).await });
+    monoio::spawn(async move { aside_work(&core).await });
+}
+
+/// Reads that nobody waits for, in the gaps that cold reads wait for too.
+async fn aside_work<S: Service>(core: &Rc<Core<S>>) {
+    let turn = Rc::new(Signal::default());
+    let mut private = PrivateCopy::default();
+    loop {
+        let request = core.disk.aside.next().await;
+        let gap = core.durable_writes.gap(&turn).await;
+        serve(core, request, &mut private).await;
+        drop(gap);
+    }
 }
 
 async fn work<S: Service>(core: &Rc<Core<S>>) {
     let mut private = PrivateCopy::default();
     loop {
         let request = core.disk.hot.next().await;
-        let token = request.token;
-        let (file, durable) = match &request.operation {
-            DiskOperation::Write { file, durable, .. } => (*file, *durable),
-            DiskOperation::Read { file, .. } | DiskOperation::Flush { file } => (*file, false),
-            other => unreachable!("{other:?} does not go through the ring"),
-        };
-        let result = perform(core, request.operation, &mut private)
-            .await
-            .map_err(|error| disk_error(&error));
-        core.files.borrow_mut().release(file);
-        if durable {
-            core.durable_writes.ended();
-        }
-        let completion = DiskCompletion { token, result };
-        core.step(|service, now, out| service.on_disk(now, completion, out));
+        serve(core, request, &mut private).await;
     }
+}
+
+async fn serve<S: Service>(core: &Rc<Core<S>>, request: DiskRequest, private: &mut PrivateCopy) {
+    let token = request.token;
+    let (file, durable) = match &request.operation {
+        DiskOperation::Write { file, durable, .. } => (*file, *durable),
+        DiskOperation::Read { file, .. } | DiskOperation::Flush { file } => (*file, false),
+        other => unreachable!("{other:?} does not go through the ring"),
+    };
+    let result = perform(core, request.operation, private)
+        .await
+        .map_err(|error| disk_error(&error));
+    core.files.borrow_mut().release(file);
+    if durable {
+        core.durable_writes.ended();
+    }
+    let completion = DiskCompletion { token, result };
+    core.step(|service, now, out| service.on_disk(now, completion, out));
 }
 
 async fn perform<S: Service>(
@@ -214,6 +243,7 @@ async fn perform<S: Service>(
             offset,
             len,
             buffer,
+            aside: _,
         } => {
             let file = core.files.borrow_mut().for_io(file, false)?;
             read_all(&file, &buffer, len, offset).await

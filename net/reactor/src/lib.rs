@@ -56,7 +56,7 @@ pub use counters::{ReactorCounters, thread_counters};
 pub use descriptors::DescriptorBudget;
 pub use gauges::CoreGauges;
 pub use lock::{DirLock, LockError, lock_data_dir, lock_for_inspection};
-pub use outbox::{Outbox, SendPiece};
+pub use outbox::{HeadCheck, Outbox, SendPiece};
 pub use outside::{OUTSIDE_MESSAGES_MAX, OutsideFull, OutsidePost};
 pub use probe::{
     DIRECT_IO_PROBE_PREFIX, Device, DiskProbe, Finding, IoUringUnavailable, ProbeError, WriteCache,

@@ -26,7 +26,19 @@ pub enum SendPiece {
         len: usize,
         /// Up to where the file may be read ahead for what is sent next; at least the range's end.
         readable_end: u64,
+        /// What has to be there, if anything in particular.
+        head: Option<HeadCheck>,
     },
+}
+
+/// What the first bytes of a range have to be, or none of it is sent.
+#[derive(Clone, Copy, Debug)]
+pub struct HeadCheck {
+    /// So many bytes are looked at.
+    pub bytes: usize,
+    /// What the host knows of them.
+    pub facts: [u64; 3],
+    pub accepts: fn(head: &[u8], facts: [u64; 3]) -> bool,
 }
 
 impl SendPiece {

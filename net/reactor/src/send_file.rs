@@ -10,6 +10,9 @@
 //! client digests the last answer. The connections that send files at the same time share the
 //! window, and take turns ([`FileTurns`]): of many, each reads no further than its next chunk, and
 //! so does each while the core makes records durable ([`DurableWrites`]).
+//!
+//! Before the first byte of a range leaves, its head is held against what the host knows of it
+//! ([`HeadCheck`]): the very bytes that are sent, from the page cache.
 
 use std::io;
 use std::ops::Range;
@@ -23,6 +26,7 @@ use crate::config::ReactorConfig;
 use crate::counters::{self, Count};
 use crate::durable_writes::DurableWrites;
 use crate::file_turns::FileTurns;
+use crate::outbox::HeadCheck;
 use crate::signal::{Signal, yield_now};
 
 /// Bytes handed to one sendfile call, after which other connections get their turn: less than the
@@ -76,14 +80,14 @@ impl Sender {
         }
     }
 
-    /// Sends from the front of `range`; returns how many bytes, at least one. Pages up to
-    /// `readable_end` may be asked for ahead.
+    /// Sends from the front of `range`, whose head must pass; returns how many bytes, at least one.
+    /// Pages up to `readable_end` may be asked for ahead.
     pub async fn send(
         &mut self,
         (turns, writes): (&FileTurns, &DurableWrites),
         source: &Rc<File>,
         socket: Socket<'_>,
-        range: Range<u64>,
+        (range, head): (Range<u64>, Option<HeadCheck>),
         readable_end: u64,
     ) -> io::Result<usize> {
         let file = source.as_raw_fd();
@@ -115,6 +119,9 @@ impl Sender {
                 self.wait_for_chunk(source, at..chunk_end).await?;
             }
             drop(gap);
+            if let Some(head) = head {
+                self.check_head(source, at, head).await?;
+            }
             let sent = send_chunk(socket.fd, file, at, (chunk_end - at) as usize)?;
             drop(turn);
             match sent {
@@ -180,6 +187,35 @@ impl Sender {
         Ok(())
     }
 
+    /// Looks at the first bytes of a range. What does not pass leaves the page cache, in case it is
+    /// only there that it is wrong.
+    async fn check_head(&mut self, source: &Rc<File>, at: u64, head: HeadCheck) -> io::Result<()> {
+        let mut bytes = std::mem::take(&mut self.probe);
+        bytes.clear();
+        bytes.resize(head.bytes, 0);
+        let file = source.as_raw_fd();
+        let mut passes = read_cached(file, at, &mut bytes) == head.bytes;
+        if !passes {
+            let result;
+            (result, bytes) = source.read_at(bytes, at).await;
+            passes = result? == head.bytes;
+        }
+        passes = passes && (head.accepts)(&bytes, head.facts) || cfg!(mutant = "R50");
+        self.probe = bytes;
+        if passes {
+            return Ok(());
+        }
+        // SAFETY: no memory is involved.
+        unsafe {
+            let at = at as libc::off_t;
+            libc::posix_fadvise(file, at, 1, libc::POSIX_FADV_DONTNEED);
+        }
+        Err(io::Error::new(
+            io::ErrorKind::InvalidData,
+            "the file holds something else than what was to be sent",
+        ))
+    }
+
     /// Waits in the ring until the page at `at` is in memory.
     async fn wait_for(&mut self, source: &Rc<File>, at: u64) -> io::Result<()> {
         let mut probe = std::mem::take(&mut self.probe);
@@ -195,15 +231,28 @@ fn is_resident(file: RawFd, at: u64) -> bool {
     if !is_cached(file, at) {
         return false;
     }
-    let mut byte = 0u8;
-    let vector = libc::iovec {
-        iov_base: (&raw mut byte).cast(),
-        iov_len: 1,
-    };
-    // SAFETY: the vector names one byte that lives for the whole call.
-    let read = unsafe { libc::preadv2(file, &vector, 1, at as libc::off_t, libc::RWF_NOWAIT) };
+    let read = read_cached(file, at, &mut [0]);
     // A kernel or filesystem without RWF_NOWAIT says so; then sendfile may wait, as it would anyway.
     read == 1 || io::Error::last_os_error().raw_os_error() == Some(libc::EOPNOTSUPP)
+}
+
+/// Reads what is in memory, without waiting; how many bytes, none after an error.
+fn read_cached(file: RawFd, at: u64, into: &mut [u8]) -> usize {
+    let vector = libc::iovec {
+        iov_base: into.as_mut_ptr().cast(),
+        iov_len: into.len(),
+    };
+    // SAFETY: the vector names bytes that live for the whole call, and nobody else uses them.
+    let read = unsafe { libc::preadv2(file, &vector, 1, at as libc::off_t, libc::RWF_NOWAIT) };
+    usize::try_from(read).unwrap_or(0)
+}
+
+/// Whether sending failed because of the file and not because of the connection.
+pub(crate) fn is_of_file(error: &io::Error) -> bool {
+    let kind = error.kind();
+    error.raw_os_error() == Some(libc::EIO)
+        || kind == io::ErrorKind::UnexpectedEof
+        || kind == io::ErrorKind::InvalidData
 }
 
 /// Whether the page cache holds the page at `at`, read already or not. Asked first, because looking

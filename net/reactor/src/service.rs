@@ -5,7 +5,7 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use highwater_base::disk::DiskCompletion;
+use highwater_base::disk::{DiskCompletion, FileId};
 use highwater_base::{CoreId, Now, SharedSlice};
 
 use crate::gauges::CoreGauges;
@@ -164,6 +164,17 @@ pub trait Service: Sized + 'static {
         message: Self::Message,
         out: &mut Outbox<Self::Message>,
     );
+
+    /// A range of a file could not be sent, and its connection was closed for it: at `position` the
+    /// device cannot read it, the file has ended, or its head is not what it has to be.
+    fn on_bad_range(
+        &mut self,
+        _now: Now,
+        _file: FileId,
+        _position: u64,
+        _out: &mut Outbox<Self::Message>,
+    ) {
+    }
 
     /// `next_deadline_ns` has been reached.
     fn on_timer(&mut self, now: Now, out: &mut Outbox<Self::Message>);

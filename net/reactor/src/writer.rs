@@ -11,6 +11,7 @@ use std::mem::ManuallyDrop;
 use std::os::fd::{FromRawFd, IntoRawFd, RawFd};
 use std::rc::Rc;
 
+use highwater_base::disk::FileId;
 use monoio::net::TcpStream;
 
 use crate::connection::Connection;
@@ -197,6 +198,11 @@ async fn run<S: Service>(core: Rc<Core<S>>, connection: Rc<Connection<S::Message
     connection.reader.set();
 }
 
+/// The host hears of bytes that cannot be sent.
+fn bad_range<S: Service>(core: &Rc<Core<S>>, file: FileId, position: u64) {
+    core.step(|service, now, out| service.on_bad_range(now, file, position, out));
+}
+
 async fn send_all<S: Service>(
     core: &Rc<Core<S>>,
     connection: &Connection<S::Message>,
@@ -214,21 +220,30 @@ async fn send_all<S: Service>(
                         offset,
                         len,
                         readable_end,
-                    }) => (*file, *offset, *len, *readable_end),
+                        head,
+                    }) => (*file, *offset, *len, *readable_end, *head),
                     _ => continue,
                 };
-                let (file, offset, len, readable_end) = front;
-                let source = core.files.borrow_mut().for_send(file)?;
+                let (file, offset, len, readable_end, head) = front;
                 let done = connection.sent.get();
-                let range = offset + done as u64..offset + len as u64;
+                let position = offset + done as u64;
+                let source = core.files.borrow_mut().for_send(file);
+                let source = source.inspect_err(|_| bad_range(core, file, position))?;
+                let range = position..offset + len as u64;
+                let head = head.filter(|_| done == 0);
                 let socket = Socket {
                     fd: connection.fd,
                     stream,
                 };
                 let places = (&core.file_turns, &core.durable_writes);
-                let count = sender
-                    .send(places, &source, socket, range, readable_end)
-                    .await?;
+                let sent = sender.send(places, &source, socket, (range, head), readable_end);
+                let count = match sent.await {
+                    Err(error) if send_file::is_of_file(&error) => {
+                        bad_range(core, file, position);
+                        return Err(error);
+                    }
+                    sent => sent?,
+                };
                 if core.durable_writes.any() {
                     // The kernel worker that finishes the write may need this very CPU.
                     std::thread::yield_now();

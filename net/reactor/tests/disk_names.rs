@@ -135,6 +135,7 @@ fn operations_on(file: u32) -> Vec<DiskOperation> {
             offset: 0,
             len: BLOCK,
             buffer: Rc::new(AlignedBuffer::with_capacity(BLOCK)),
+            aside: false,
         },
         DiskOperation::Flush { file: id },
         DiskOperation::Zero {

@@ -7,7 +7,9 @@ use std::fs;
 use std::sync::mpsc::{Receiver, Sender, channel};
 
 use highwater_base::disk::{DiskCompletion, DiskOperation, FileId};
-use highwater_reactor::{CloseReason, ConnectionId, Frame, FrameVerdict, Outbox, SendPiece};
+use highwater_reactor::{
+    CloseReason, ConnectionId, Frame, FrameVerdict, HeadCheck, Outbox, SendPiece,
+};
 use support::disk::attach;
 use support::{Client, Node, Script, answer, ask_disk, heard, pattern};
 
@@ -20,6 +22,7 @@ const FILE: FileId = FileId(7);
 #[derive(Clone)]
 struct Sends {
     asker: Option<ConnectionId>,
+    accepts: bool,
     reasons: Sender<String>,
 }
 
@@ -31,6 +34,11 @@ impl Sends {
             offset: RANGE.start as u64,
             len: RANGE.len(),
             readable_end: FILE_BYTES as u64,
+            head: Some(HeadCheck {
+                bytes: 61,
+                facts: [u64::from(self.accepts), 0, 0],
+                accepts: |head, facts| head == &pattern(3, 2000)[1001..1062] && facts[0] == 1,
+            }),
         };
         out.send(to, file);
         out.send(to, SendPiece::Bytes(b"tail".to_vec()));
@@ -53,6 +61,7 @@ impl Script for Sends {
                     ask_disk(out, 0, attach(FILE.0, "some.file"));
                 }
                 b"send" => self.send(from, out),
+                b"expect" => self.accepts = false,
                 b"detach" => ask_disk(out, 0, DiskOperation::Detach { file: FILE }),
                 b"rename" => {
                     let (from, to) = ("some.file".to_string(), "deep/other.file".to_string());
@@ -76,6 +85,10 @@ impl Script for Sends {
         answer(out, self.asker.expect("somebody asked"), b"done");
     }
 
+    fn bad_range(&mut self, file: FileId, position: u64) {
+        let _ = self.reasons.send(format!("{file:?} at {position}"));
+    }
+
     fn closed(&mut self, _: ConnectionId, why: &CloseReason, _: &mut Outbox<()>) {
         let _ = self.reasons.send(why.to_string());
     }
@@ -86,6 +99,7 @@ fn node() -> (Node, Vec<u8>, Receiver<String>) {
     let (reasons, heard_reasons) = channel();
     let sends = Sends {
         asker: None,
+        accepts: true,
         reasons,
     };
     let node = Node::start(1, move |_| sends.clone());
@@ -184,10 +198,38 @@ fn a_missing_file_ends_the_connection_with_a_reason() {
     client.send(b"attach send");
     let received = client.receive_to_end();
     assert!(received.is_empty() || received == b"head");
+    assert_eq!(heard(&reasons), "FileId(7) at 1001");
     let reason = heard(&reasons);
     assert!(reason.starts_with("sending failed: "), "{reason}");
     other.send(b"ping");
     assert_eq!(other.receive(), b"ping");
+    node.stop();
+}
+
+#[test]
+fn nothing_is_sent_of_a_range_with_another_head_than_expected() {
+    let (node, _, reasons) = node();
+    let mut client = node.client(0);
+    client.send(b"attach expect send");
+    let received = client.receive_to_end();
+    assert!(received.is_empty() || received == b"head");
+    assert_eq!(heard(&reasons), "FileId(7) at 1001");
+    let reason = heard(&reasons);
+    assert!(
+        reason.ends_with("something else than what was to be sent"),
+        "{reason}"
+    );
+    node.stop();
+}
+
+#[test]
+fn a_file_that_ends_early_is_told() {
+    let (node, content, reasons) = node();
+    fs::write(node.directory.join("some.file"), &content[..300_000]).expect("it is cut");
+    let mut client = node.client(0);
+    client.send(b"attach send");
+    client.receive_to_end();
+    assert_eq!(heard(&reasons), "FileId(7) at 300000");
     node.stop();
 }
 

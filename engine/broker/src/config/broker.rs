@@ -19,6 +19,8 @@ pub enum Setting {
     TopicDefault(&'static str),
     /// `producer_id_expiration_ms`.
     ProducerIdExpiration,
+    /// When somebody asked for everything to be scrubbed.
+    ScrubRequested,
     /// Something of the configuration file.
     Fixed(fn(&NodeConfig) -> String),
     /// The address clients are told, which is known only when the node listens.
@@ -78,6 +80,8 @@ const COARSER: [(&str, &str); 4] = [
 ];
 
 const PRODUCER_ID_EXPIRATION: &str = "producer.id.expiration.ms";
+/// No key of Kafka's; `highwater log scrub` sets it.
+const SCRUB_REQUESTED: &str = highwater_cli::SCRUB_REQUESTED;
 
 /// What the file says, with Kafka's name, type and meaning.
 type FixedRow = (
@@ -236,6 +240,13 @@ pub static KEYS: LazyLock<Vec<BrokerKey>> = LazyLock::new(|| {
             documentation: "When a silent producer id is forgotten.",
             setting: Setting::ProducerIdExpiration,
         },
+        BrokerKey {
+            name: SCRUB_REQUESTED,
+            kind: ConfigType::Long,
+            documentation: "Everything stored is read and checked once more, unless that began at \
+                            this time, in milliseconds since 1970, or later.",
+            setting: Setting::ScrubRequested,
+        },
     ];
     let mut keys: Vec<BrokerKey> = defaults.chain(unclean).chain(fixed).chain(others).collect();
     keys.sort_by_key(|key| key.name);
@@ -278,7 +289,9 @@ impl BrokerKey {
     #[must_use]
     pub fn is_dynamic(&self) -> bool {
         match self.setting {
-            Setting::TopicDefault(_) | Setting::ProducerIdExpiration => true,
+            Setting::TopicDefault(_) | Setting::ProducerIdExpiration | Setting::ScrubRequested => {
+                true
+            }
             Setting::Fixed(_) | Setting::AdvertisedListeners => false,
         }
     }
@@ -301,6 +314,14 @@ impl BrokerKey {
                     i32::MAX
                 )))),
             },
+            Setting::ScrubRequested => match value.parse::<i64>() {
+                Ok(0..) => Ok(()),
+                _ => Err(BrokerConfigError::Value(TopicConfigError(format!(
+                    "{} is {value:?}; allowed is 0 to {}",
+                    self.name,
+                    i64::MAX
+                )))),
+            },
             Setting::Fixed(_) | Setting::AdvertisedListeners => {
                 Err(BrokerConfigError::Fixed(self.name))
             }
@@ -319,6 +340,7 @@ impl BrokerKey {
                 node.producer_id_expiration_ms.to_string(),
                 BUILT_IN.producer_id_expiration_ms.to_string(),
             ),
+            Setting::ScrubRequested => ("0".to_string(), "0".to_string()),
             Setting::Fixed(read) => (read(node), read(&BUILT_IN)),
             Setting::AdvertisedListeners => (node.advertised.clone(), BUILT_IN.advertised.clone()),
         }
@@ -415,6 +437,16 @@ impl DynamicConfig {
         let text = own.or_else(|| self.value(Layer::Cluster, PRODUCER_ID_EXPIRATION))?;
         text.parse().ok()
     }
+
+    /// When somebody last asked for a scrub, of this node or of all; 0 when nobody has.
+    #[must_use]
+    pub fn scrub_requested_ms(&self, node_id: i32) -> i64 {
+        let layers = [Layer::Cluster, Layer::Node(node_id)];
+        let texts = layers.map(|layer| self.value(layer, SCRUB_REQUESTED));
+        let times = texts.into_iter().flatten();
+        let times = times.filter_map(|text| text.parse().ok());
+        times.max().unwrap_or(0)
+    }
 }
 
 #[cfg(test)]
@@ -423,7 +455,7 @@ mod tests {
 
     #[test]
     fn every_table_row_became_a_key_and_every_default_passes_its_rule() {
-        assert_eq!(KEYS.len(), TOPIC_DEFAULTS.len() + FIXED.len() + 3);
+        assert_eq!(KEYS.len(), TOPIC_DEFAULTS.len() + FIXED.len() + 4);
         for key in KEYS.iter().filter(|key| key.is_dynamic()) {
             let (_, built_in) = key.at_start(&BUILT_IN, &TopicConfig::default());
             key.check(&built_in)

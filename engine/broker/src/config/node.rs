@@ -89,6 +89,8 @@ pub struct NodeConfig {
     pub cold_reads_in_flight_max: usize,
     pub cold_read_ahead_bytes: usize,
     pub cold_read_share_percent: usize,
+    pub scrub_mb_per_second: usize,
+    pub scrub_interval_hours: usize,
     pub auto_create_topics: bool,
     pub num_partitions: i32,
     pub topics_max: usize,
@@ -330,6 +332,18 @@ impl NodeConfig {
                 1..=100,
                 "100",
             ),
+            (
+                "scrub_mb_per_second",
+                self.scrub_mb_per_second,
+                0..=10_000,
+                "10000",
+            ),
+            (
+                "scrub_interval_hours",
+                self.scrub_interval_hours,
+                0..=87_600,
+                "87600",
+            ),
         ];
         match rows.iter().find(|row| !row.2.contains(&row.1)) {
             None => Ok(()),
@@ -528,6 +542,8 @@ mod tests {
             ("cold_reads_in_flight_max", "0"),
             ("cold_read_ahead_bytes", "4096"),
             ("cold_read_share_percent", "0"),
+            ("scrub_mb_per_second", "10001"),
+            ("scrub_interval_hours", "87601"),
         ] {
             let error = load(&[], &[set(key, value)]).expect_err("refused");
             assert!(

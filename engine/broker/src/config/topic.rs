@@ -196,6 +196,15 @@ pub const KEYS: &[ConfigKey] = &[
         "Age after which a segment is closed even if it is not full.",
     ),
     key(
+        "verify.on.fetch",
+        ConfigType::Boolean,
+        "false",
+        Rule::Boolean,
+        "Whether each fetch that reads from files checks the CRC of every batch and sends them from \
+         memory. Costs CPU and the zero-copy path; damage is found by every read instead of by the \
+         client.",
+    ),
+    key(
         "min.cleanable.dirty.ratio",
         ConfigType::Double,
         "0.5",
@@ -271,6 +280,7 @@ pub struct TopicConfig {
     pub segment_bytes: u64,
     pub segment_ms: i64,
     pub index_interval_bytes: usize,
+    pub verify_on_fetch: bool,
     values: BTreeMap<String, String>,
 }
 
@@ -286,6 +296,7 @@ impl Default for TopicConfig {
             segment_bytes: 1 << 30,
             segment_ms: 604_800_000,
             index_interval_bytes: 4096,
+            verify_on_fetch: false,
             values: BTreeMap::new(),
         }
     }
@@ -333,6 +344,7 @@ impl TopicConfig {
             "segment.bytes" => self.segment_bytes = (number() as u64).next_multiple_of(4096),
             "segment.ms" => self.segment_ms = number(),
             "index.interval.bytes" => self.index_interval_bytes = number() as usize,
+            "verify.on.fetch" => self.verify_on_fetch = value == "true",
             _ => {}
         }
         self.values.insert(name.to_string(), value.to_string());
@@ -356,6 +368,7 @@ impl TopicConfig {
             retention_ms: self.retention_ms,
             retention_bytes: self.retention_bytes,
             index_interval_bytes: self.index_interval_bytes,
+            verify_on_fetch: self.verify_on_fetch,
         }
     }
 }

@@ -64,6 +64,14 @@ impl ForeignFiles {
         file
     }
 
+    /// The path of a file that was given an id.
+    #[must_use]
+    pub fn path_of(&self, file: FileId) -> Option<Arc<str>> {
+        let mut files = self.files.iter();
+        let found = files.find(|(_, known)| known.file == file);
+        found.map(|(path, _)| Arc::clone(path))
+    }
+
     fn forget_unused(&mut self, now: Now, disk: &mut Vec<DiskRequest>) {
         self.files.retain(|_, known| {
             let unused = now.reached(known.unused_at_ns);

@@ -7,6 +7,7 @@
 
 mod bounds;
 pub mod copies;
+mod damage;
 pub mod foreign_files;
 pub mod round;
 pub mod session;

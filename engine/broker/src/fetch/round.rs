@@ -8,6 +8,7 @@ use highwater_reactor::{ConnectionId, Outbox, SendPiece};
 use highwater_store::{LogId, ReadError, ReadPiece};
 
 use super::bounds::{ReadBounds, Shares};
+use super::damage::{expected_by, head_check};
 use super::session::FetchTarget;
 use super::{FetchState, PartitionRead, PendingFetch};
 use crate::message::{FetchPart, FetchResult, ForeignPiece, Message};
@@ -81,11 +82,13 @@ impl Shard {
                         offset,
                         len,
                         readable_end,
+                        first,
                     } => SendPiece::File {
                         file,
                         offset,
                         len,
                         readable_end,
+                        head: Some(head_check(first)),
                     },
                 }));
                 read.pieces_count = pieces.len() - read.pieces_start;
@@ -529,7 +532,11 @@ impl Shard {
                     offset,
                     len,
                     readable_end,
+                    head,
                 } => {
+                    let Some(first) = head.map(|head| expected_by(&head)) else {
+                        continue;
+                    };
                     let Some(name) = self.store.file_name(file) else {
                         continue;
                     };
@@ -539,6 +546,7 @@ impl Shard {
                         offset,
                         len,
                         readable_end,
+                        first,
                     });
                 }
                 SendPiece::Bytes(_) | SendPiece::Shared(_) => {
@@ -594,6 +602,7 @@ impl Shard {
                         offset,
                         len,
                         readable_end,
+                        first,
                     } => {
                         read.bytes += len;
                         let file = self.foreign_files.id_of(now, &name, out.disk());
@@ -602,6 +611,7 @@ impl Shard {
                             offset,
                             len,
                             readable_end,
+                            head: Some(head_check(first)),
                         });
                     }
                 }
@@ -669,7 +679,7 @@ mod tests {
     }
 
     #[test]
-    fn a_position_that_cannot_be_read_is_a_storage_error() {
+    fn records_that_cannot_be_read_are_a_storage_error_and_those_around_are_served() {
         let mut shard = cold_shard();
         fetch(&mut shard, 22, 1);
         let mut said = String::new();
@@ -678,5 +688,8 @@ mod tests {
         }
         let said = fetch(&mut shard, 22, 1);
         assert!(said.contains("KafkaStorageError"), "{said}");
+        let hole = shard.shard.store.holes(shard.log(0))[0];
+        let said = fetch(&mut shard, hole.to, 1);
+        assert!(said.contains("pieces: [File"), "{said}");
     }
 }

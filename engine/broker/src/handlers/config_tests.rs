@@ -203,6 +203,19 @@ fn alter_configs_replaces_everything_that_was_changed_of_a_broker() {
 }
 
 #[test]
+fn a_scrub_is_asked_for_by_a_configuration_of_brokers() {
+    let mut node = TestNode::new(2, &[]);
+    let ask = |time| ("log.scrub.requested.ms", SET, Some(time));
+    assert_eq!(alter(&mut node, (BROKER, ""), ask("1234"), Mode::Do).0, 0);
+    assert_eq!(alter(&mut node, (BROKER, "1"), ask("1233"), Mode::Do).0, 0);
+    assert_ne!(alter(&mut node, (BROKER, "1"), ask("-1"), Mode::Do).0, 0);
+    node.restart_by_replay();
+    for core in &node.cores {
+        assert_eq!(core.shard.image.scrub_requested_ms(), 1234);
+    }
+}
+
+#[test]
 fn what_cannot_be_changed_is_refused_with_a_reason() {
     let mut node = TestNode::new(2, &[]);
     let rows = [

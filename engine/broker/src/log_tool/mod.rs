@@ -1,6 +1,7 @@
 //! `highwater log`: what lies in the data directory of a stopped node, dumped and verified.
 //!
-//! Dumping and verifying only read; `quarantine` puts topics back or removes them. `place` finds out
+//! Dumping and verifying only read; `quarantine` puts topics back or removes them; `scrub` asks a
+//! running node instead. `place` finds out
 //! what a path is and keeps nodes away, `dump` prints, `verify` judges; `records` knows what is in the
 //! records of the broker's own logs. The formats themselves are the store's
 //! (`highwater_store::inspect`).
@@ -64,6 +65,16 @@ Examples:
 Kinds of findings have names that do not change (batch-crc, segment-gap, torn-tail, ...), so
 scripts may look for them.";
 
+const HELP_SCRUB: &str = "\
+A running node reads everything it stores once in `scrub_interval_hours` by itself, slowly and behind
+everything else; this asks for it now, unless it has begun since. Damaged records are then in the
+log and the metrics of the node, reads of them fail, and all others are served. Of a stopped node,
+`highwater log verify` says the same and more.
+
+Examples:
+  highwater log scrub                                              all nodes
+  highwater log scrub --broker 1 --bootstrap-server db7:9092       one of them";
+
 /// The commands.
 #[derive(Debug, Subcommand)]
 pub enum LogCommand {
@@ -73,6 +84,9 @@ pub enum LogCommand {
     /// Check the files of a stopped node for damage.
     #[command(after_help = HELP_VERIFY)]
     Verify(VerifyArgs),
+    /// Ask running nodes to read and check everything that they store.
+    #[command(after_help = HELP_SCRUB)]
+    Scrub(highwater_cli::ScrubArguments),
     /// Data that no topic has: show it, put it back, remove it.
     #[command(subcommand, after_help = quarantine::HELP)]
     Quarantine(quarantine::QuarantineCommand),
@@ -143,15 +157,23 @@ enum LogToolError {
 /// Runs a command to its end. Prints its own errors.
 #[must_use]
 pub fn run(command: &LogCommand) -> ExitCode {
-    let mut out = BufWriter::new(io::stdout().lock());
-    let ended = match command {
-        LogCommand::Dump(args) => dump::run(args, &mut out).map(|()| ExitCode::SUCCESS),
-        LogCommand::Verify(args) => verify::run(args, &mut out).map(verify::Totals::exit_code),
-        LogCommand::Quarantine(command) => {
-            quarantine::run(command, &mut out).map(|()| ExitCode::SUCCESS)
+    let done = |()| ExitCode::SUCCESS;
+    match command {
+        LogCommand::Dump(args) => print(|out| dump::run(args, out).map(done)),
+        LogCommand::Verify(args) => {
+            print(|out| verify::run(args, out).map(verify::Totals::exit_code))
         }
-    };
-    let ended = ended.and_then(|code| {
+        LogCommand::Scrub(arguments) => highwater_cli::run_scrub(arguments),
+        LogCommand::Quarantine(command) => print(|out| quarantine::run(command, out).map(done)),
+    }
+}
+
+/// Runs what prints about files.
+fn print(
+    work: impl FnOnce(&mut BufWriter<io::StdoutLock<'_>>) -> Result<ExitCode, LogToolError>,
+) -> ExitCode {
+    let mut out = BufWriter::new(io::stdout().lock());
+    let ended = work(&mut out).and_then(|code| {
         out.flush()?;
         Ok(code)
     });

@@ -193,6 +193,7 @@ fn run(words: &[&str]) -> (String, Result<u64, LogToolError>) {
         LogCommand::Dump(args) => dump::run(&args, &mut out).map(|()| 0),
         LogCommand::Verify(args) => verify::run(&args, &mut out).map(|totals| totals.damages),
         LogCommand::Quarantine(command) => quarantine::run(&command, &mut out).map(|()| 0),
+        LogCommand::Scrub(_) => unreachable!("it asks a running node, and reads no file"),
     };
     (String::from_utf8(out).expect("text"), ended)
 }

@@ -358,6 +358,12 @@ impl Image {
     pub fn producer_id_expiration_ms(&self) -> Option<i64> {
         self.dynamic.producer_id_expiration_ms(self.node_id)
     }
+
+    /// When somebody last asked for everything to be scrubbed; 0 when nobody has.
+    #[must_use]
+    pub fn scrub_requested_ms(&self) -> i64 {
+        self.dynamic.scrub_requested_ms(self.node_id)
+    }
 }
 
 #[cfg(test)]

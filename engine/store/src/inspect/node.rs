@@ -13,6 +13,7 @@ use crate::LedgerImage;
 use crate::checkpoint::DIRECTORY as CHECKPOINT_DIRECTORY;
 use crate::ledger::{COPIES, DIRECTORY as MARKS_DIRECTORY, cores_found, path_of, read_what_can_be};
 use crate::marks::{BlockHeader, PartitionKey, SNAPSHOT_ENDS, decode_block};
+use crate::scrub::DIRECTORY as SCRUB_DIRECTORY;
 use crate::superblock::{self, Copy, Superblock, SuperblockError};
 
 /// What is known of a node before its partitions are looked at. Empty for files outside a data
@@ -39,7 +40,12 @@ pub fn verify_node(boot: &dyn BootDisk, host: &mut dyn VerifyHost) -> NodeFacts 
         let is_ours = match entry.is_directory {
             true => matches!(
                 entry.name.as_str(),
-                MARKS_DIRECTORY | CHECKPOINT_DIRECTORY | "topics" | "quarantine" | "lost+found"
+                MARKS_DIRECTORY
+                    | CHECKPOINT_DIRECTORY
+                    | SCRUB_DIRECTORY
+                    | "topics"
+                    | "quarantine"
+                    | "lost+found"
             ),
             false => matches!(entry.name.as_str(), "superblock" | "lock"),
         };

@@ -17,6 +17,7 @@ use crate::checkpoint::{LogImage, SegmentImage, read_whole};
 use crate::index::SparseIndex;
 use crate::segment::{FileName, FileState, HEADER_BLOCK_BYTES, Segment, SegmentFile, segment_path};
 use crate::sidecar;
+use crate::unchecked::Unchecked;
 
 impl Walk<'_> {
     /// Takes everything from the checkpoint, if the directory is as it says. Otherwise and after an
@@ -55,6 +56,7 @@ impl Walk<'_> {
                 max_timestamp: saved.max_timestamp,
                 index,
                 hole_positions: Vec::new(),
+                unchecked: Unchecked::upto(saved.end_position),
                 sealed: saved.sealed,
                 settled: saved.settled,
             });

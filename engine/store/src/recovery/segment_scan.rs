@@ -15,6 +15,7 @@ use crate::segment::{
     block_ceil,
 };
 use crate::sidecar::IndexImage;
+use crate::unchecked::Unchecked;
 
 impl Walk<'_> {
     /// Takes in the first of these segments; the others follow it.
@@ -154,6 +155,7 @@ impl Walk<'_> {
             max_timestamp: -1,
             index: SparseIndex::default(),
             hole_positions: Vec::new(),
+            unchecked: Unchecked::default(),
             sealed: false,
             settled: false,
         }
@@ -183,6 +185,7 @@ impl Walk<'_> {
             let mut segment = self.blank_segment(found);
             segment.index = index;
             segment.end_position = image.end_position;
+            segment.unchecked = Unchecked::upto(image.end_position);
             segment.next_offset = next;
             segment.first_timestamp = image.first_timestamp;
             segment.max_timestamp = image.max_timestamp;

@@ -164,6 +164,7 @@ pub fn check_read(disk: &mut Disk, file: u32, offset: u64, len: usize, wanted: V
             offset,
             len,
             buffer,
+            aside: false,
         }
     });
     assert_eq!(result, Ok(wanted.len()));

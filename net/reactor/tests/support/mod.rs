@@ -16,7 +16,7 @@ use std::sync::mpsc::{Receiver, channel};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use highwater_base::disk::{DiskCompletion, DiskOperation, DiskRequest, DiskToken};
+use highwater_base::disk::{DiskCompletion, DiskOperation, DiskRequest, DiskToken, FileId};
 use highwater_base::{CoreId, Now};
 use highwater_reactor::{
     CloseReason, ConnectionId, ConnectionInfo, CoreGauges, Deal, DirectIo, Frame, FrameVerdict,
@@ -54,6 +54,7 @@ pub trait Script: Sized + 'static {
     ) {
     }
     fn disk(&mut self, _completion: DiskCompletion, _out: &mut Outbox<Self::Message>) {}
+    fn bad_range(&mut self, _file: FileId, _position: u64) {}
     fn timer(&mut self, _out: &mut Outbox<Self::Message>) {}
     fn deadline_ns(&self) -> Option<u64> {
         None
@@ -131,6 +132,16 @@ impl<T: Script> Service for Scripted<T> {
 
     fn on_disk(&mut self, _now: Now, completion: DiskCompletion, out: &mut Outbox<T::Message>) {
         self.0.disk(completion, out);
+    }
+
+    fn on_bad_range(
+        &mut self,
+        _now: Now,
+        file: FileId,
+        position: u64,
+        _out: &mut Outbox<T::Message>,
+    ) {
+        self.0.bad_range(file, position);
     }
 
     fn on_message(

@@ -147,6 +147,7 @@ impl TestDisk {
                 offset,
                 len,
                 buffer,
+                ..
             } => {
                 let inode = self.inode(*file)?;
                 let bytes = self.media.now(inode).bytes(*offset as usize, *len);
