@@ -215,8 +215,9 @@ impl Store {
             self.ledger.record(Mark::Epoch { key, epoch, start });
         }
         let epoch = log.segments.last().map_or(log.epoch, |last| last.epoch);
-        if !report.vouch && known.unvouched_below <= log.log_start && log.end > log.log_start {
-            let upto = log.end;
+        if !report.vouch && known.unvouched_below <= log.log_start {
+            // A log that seems empty may have been anything.
+            let upto = log.end.max(log.log_start.plus(1));
             self.ledger.record(Mark::Unvouched { key, upto });
         }
         if report.torn {

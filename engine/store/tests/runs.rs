@@ -232,6 +232,10 @@ fn a_node_that_served_and_lost_its_marks_is_not_vouched_for_even_without_topics(
         let node = Node::start(world);
         assert!(!node.image.is_readable() && !node.report.vouch, "{gone:?}");
         assert_eq!(node.image.missing(), [CoreId(0)]);
+        let mut node = node;
+        node.append(0);
+        let again = Node::start(node.stop());
+        assert!(again.image.is_readable() && !again.report.vouch, "{gone:?}");
     }
 }
 

@@ -47,7 +47,7 @@ fn is_left_by_formatting(name: &str) -> bool {
 }
 
 /// Directories that only a node makes, and only below a superblock.
-const OF_A_NODE: [&str; 4] = ["topics", "marks", "checkpoint", "quarantine"];
+const OF_A_NODE: [&str; 5] = ["topics", "marks", "checkpoint", "quarantine", "scrub"];
 
 fn format_directory(
     boot: &mut OsBootDisk,
