@@ -18,7 +18,8 @@ pub const DIRECT_IO_PROBE_PREFIX: &str = ".direct-io-probe-";
 
 /// Directories below the data directory whose files are appended to by direct I/O, and how many
 /// levels of directories they have below them.
-const WRITTEN_DIRECTORIES: [(&str, usize); 2] = [("topics", 3), ("marks", 0)];
+const WRITTEN_DIRECTORIES: [(&str, usize); 2] = [("topics", DIRECTORIES_DEEP), ("marks", 0)];
+const DIRECTORIES_DEEP: usize = 3;
 
 /// A directory, and what is the matter with it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -117,18 +118,53 @@ fn try_direct(directory: &Path, findings: &mut Findings) {
         let empty = why_buffered(&statx::of_file(&file)?);
         let block = AlignedBuffer::with_capacity(BLOCK_BYTES);
         block.append_with(BLOCK_BYTES, |bytes| bytes.fill(0x5a));
-        file.write_all_at(block.slice(0, BLOCK_BYTES), 0)?;
-        Ok(empty.or(why_buffered(&statx::of_file(&file)?)))
+        match file.write_all_at(block.slice(0, BLOCK_BYTES), 0) {
+            Ok(()) => Ok(empty.or(why_buffered(&statx::of_file(&file)?))),
+            // A full disk says nothing about how it is written: the empty file has to do.
+            Err(error) if is_full(&error) => Ok(empty),
+            Err(error) => Err(error),
+        }
     };
     let result = attempt();
     let _ = fs::remove_file(&path);
-    match result {
+    match result.or_else(|error| {
+        of_a_file_there(directory)
+            .filter(|_| is_full(&error))
+            .ok_or(error)
+    }) {
         Ok(None) => {}
         Ok(Some(why)) => findings.found_buffered(directory, why),
         Err(error) => {
-            findings.found_buffered(directory, format!("it refuses O_DIRECT: {error}"));
+            let why = match error.raw_os_error() {
+                Some(libc::EINVAL) => "it refuses O_DIRECT".to_string(),
+                _ => format!("direct I/O cannot be tried: {error}"),
+            };
+            findings.found_buffered(directory, why);
         }
     }
+}
+
+/// What the kernel says of a file that is there already, in the directory or below it: on a full disk
+/// none can be made. What differs between directories is compared anyway.
+fn of_a_file_there(directory: &Path) -> Option<Option<String>> {
+    let mut level = vec![directory.to_path_buf()];
+    for _ in 0..=DIRECTORIES_DEEP {
+        let entries = level.iter().flat_map(fs::read_dir);
+        let mut paths = entries.flatten().flatten().map(|entry| entry.path());
+        if let Some(file) = paths.find(|path| path.is_file()) {
+            let facts = statx::of_path(&file).ok()?;
+            return Some(why_buffered(&facts));
+        }
+        level = level
+            .iter()
+            .flat_map(|parent| directories_in(parent))
+            .collect();
+    }
+    None
+}
+
+fn is_full(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::ENOSPC | libc::EDQUOT))
 }
 
 #[cfg(test)]
@@ -168,6 +204,24 @@ mod tests {
         std::os::unix::fs::symlink(elsewhere, &partition).expect("a link");
         let found = examine(&directory.0, &directory.top()).elsewhere;
         assert_eq!(found.map(|found| found.directory), Some(partition));
+    }
+
+    #[test]
+    fn on_a_full_disk_a_file_that_is_there_tells_what_a_new_one_would() {
+        let directory = Directory::new("full");
+        let topics = directory.0.join("topics");
+        assert_eq!(of_a_file_there(&topics), None, "there is none");
+        let segment = topics.join("orders/id/0/segment");
+        fs::write(&segment, "bytes").expect("a file");
+        let facts = statx::of_path(&segment).expect("it is there");
+        assert_eq!(of_a_file_there(&topics), Some(why_buffered(&facts)));
+        for (errno, full) in [
+            (libc::ENOSPC, true),
+            (libc::EDQUOT, true),
+            (libc::EINVAL, false),
+        ] {
+            assert_eq!(is_full(&io::Error::from_raw_os_error(errno)), full);
+        }
     }
 
     #[test]
