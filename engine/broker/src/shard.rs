@@ -355,7 +355,10 @@ impl Shard {
                 }
             }
             StoreEvent::Located { log } => self.wake_fetches(log, out),
-            StoreEvent::Damaged { log, hole } => self.damaged(log, hole),
+            StoreEvent::Damaged { log, hole } => {
+                self.damaged(log, hole);
+                self.offsets_damaged(now, log, out);
+            }
             StoreEvent::DamagedHeader { path, error, .. } => {
                 tracing::error!(%error, path, "a segment's header block is damaged, its batches are not");
             }
